@@ -1,0 +1,28 @@
+"""Data-parallel training of Keras models on Spark, with a compiled shared-memory parameter server.
+
+Names are imported on first use, so that a parameter server process, which needs neither Spark nor TensorFlow, starts
+without them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from elephas_fast.spark_model import SparkModel, load_spark_model
+
+__version__ = "0.1.0"
+__all__ = ["SparkModel", "__version__", "load_spark_model"]
+
+_HOMES = {"SparkModel": "elephas_fast.spark_model", "load_spark_model": "elephas_fast.spark_model"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'elephas_fast' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

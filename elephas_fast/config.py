@@ -1,0 +1,159 @@
+"""Every option of a training run, checked in one place.
+
+``TrainingConfig`` is the only list of options: what ``SparkModel`` accepts, what a worker receives and what the option
+table of the README shows are made from its fields.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import Enum
+from typing import Any
+
+MODES = ("synchronous", "asynchronous", "hogwild")
+FREQUENCIES = ("batch", "epoch")
+UPDATES = ("delta", "gradient")
+HOGWILD_ACCESS = ("racy", "relaxed", "compare_exchange")
+TRANSPORTS = ("auto", "shm", "ipc", "tcp", "inproc")
+ON_NONFINITE = ("reject", "raise", "apply")
+VERBOSITY = (0, 1, 2)
+
+
+def _option(default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The options of one ``fit``; immutable, picklable, safe to share.
+
+    Raises ``ValueError`` or ``TypeError`` on construction, in one sentence that names the option, what is expected and
+    what was given. Use ``TrainingConfig.of`` to have unknown names refused with a suggestion.
+    """
+
+    mode: str = _option("asynchronous", "'synchronous', 'asynchronous' or 'hogwild'")
+    frequency: str | int = _option("epoch", "length of a round: 'batch', 'epoch', or a number of batches")
+    update: str = _option("delta", "what a worker sends: 'delta' (before - after) or 'gradient' (of the loss)")
+    staleness: int | None = _option(None, "rounds a worker may be ahead of the slowest; only asynchronous and hogwild")
+    access: str = _option("racy", "how hogwild writes a float: 'racy', 'relaxed' or 'compare_exchange'")
+    on_nonfinite: str = _option("reject", "an update that is not finite: 'reject' it, 'raise', or 'apply' it")
+    transport: str = _option("auto", "'auto', 'shm', 'ipc' or 'tcp'")
+    port: int | None = _option(None, "TCP port of the server; None takes a free one")
+    epochs: int = _option(1, "passes over the rows")
+    batch_size: int = _option(32, "rows per batch; the last batch of a partition may be shorter")
+    validation_split: float = _option(0.0, "fraction of each partition's last rows kept for validation, in [0, 1)")
+    shuffle: bool = _option(True, "shuffle the rows of a partition before each epoch")
+    class_weight: Mapping[int, float] | None = _option(None, "weight of each class in the loss")
+    seed: int | None = _option(None, "seed of shuffling and dropout; None draws one")
+    verbose: int = _option(1, "0 nothing, 1 a live progress bar, 2 one line per epoch")
+    server_timeout: float = _option(120.0, "seconds without an answer after which the server counts as lost")
+    straggler_timeout: float = _option(1800.0, "seconds a worker waits for others at a round's gate before it fails")
+
+    def __post_init__(self) -> None:
+        for name in ("mode", "frequency", "update", "access", "on_nonfinite", "transport"):
+            value = getattr(self, name)
+            if isinstance(value, Enum):
+                object.__setattr__(self, name, value.value)
+        _one_of("mode", self.mode, MODES)
+        _one_of("update", self.update, UPDATES)
+        _one_of("access", self.access, HOGWILD_ACCESS)
+        _one_of("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
+        _one_of("transport", self.transport, TRANSPORTS)
+        if isinstance(self.frequency, str):
+            _one_of("frequency", self.frequency, FREQUENCIES, "or a number of batches per round, such as 16")
+        else:
+            self._normalise("frequency", 1)
+        self._normalise("epochs", 1)
+        self._normalise("batch_size", 1)
+        if self.staleness is not None:
+            self._normalise("staleness", 0)
+            if self.mode == "synchronous":
+                raise ValueError(
+                    f"staleness: a bound is for mode='asynchronous' or 'hogwild', got {self.staleness} with "
+                    "mode='synchronous'; leave it out"
+                )
+        if self.port is not None:
+            self._normalise("port", 1, 65535)
+        if self.seed is not None:
+            self._normalise("seed", 0, 2**31 - 1)
+        _real("validation_split", self.validation_split, "a fraction in [0, 1)", lambda v: 0.0 <= v < 1.0)
+        _real("server_timeout", self.server_timeout, "seconds > 0", lambda v: v > 0)
+        _real("straggler_timeout", self.straggler_timeout, "seconds > 0", lambda v: v > 0)
+        if not isinstance(self.shuffle, bool):
+            raise TypeError(f"shuffle: expected True or False, got {self.shuffle!r}")
+        verbose = self.verbose
+        if verbose == "auto":
+            object.__setattr__(self, "verbose", 1)
+        elif isinstance(verbose, bool):
+            object.__setattr__(self, "verbose", int(verbose))
+        _one_of("verbose", self.verbose, VERBOSITY)
+        if self.class_weight is not None:
+            _check_class_weight(self.class_weight)
+
+    def _normalise(self, name: str, least: int, most: int | None = None) -> None:
+        object.__setattr__(self, name, whole(name, getattr(self, name), least, most))
+
+    @classmethod
+    def of(cls, **options: Any) -> TrainingConfig:
+        """A configuration from keywords; an unknown name raises ``TypeError`` and says which name was meant."""
+        refuse_unknown(options, [f.name for f in fields(cls)], "option")
+        return cls(**options)
+
+    def with_options(self, **options: Any) -> TrainingConfig:
+        """A copy with some options changed, checked again."""
+        refuse_unknown(options, [f.name for f in fields(self)], "option")
+        return replace(self, **options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All options by name."""
+        return asdict(self)
+
+    @classmethod
+    def table(cls) -> list[tuple[str, Any, str]]:
+        """(name, default, meaning) of every option, in order, for documentation."""
+        return [(f.name, f.default, f.metadata["meaning"]) for f in fields(cls)]
+
+
+def refuse_unknown(given: Mapping[str, Any], known: list[str], what: str) -> None:
+    """Raise ``TypeError`` for the first name in ``given`` that is not in ``known``, suggesting the nearest one."""
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(known))}."
+            raise TypeError(f"unknown {what} '{name}': {hint}")
+
+
+def _one_of(name: str, value: Any, choices: tuple[Any, ...], more: str = "") -> None:
+    if value not in choices or isinstance(value, bool):
+        expected = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name}: expected one of {expected}{' ' + more if more else ''}, got {value!r}")
+
+
+def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """``value`` as an ``int`` within the bounds; otherwise one sentence that names ``name``."""
+    bound = f"a whole number >= {least}" if most is None else f"a whole number from {least} to {most}"
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected {bound}, got {value!r}")
+    number: int = value.__index__()
+    if number < least or (most is not None and number > most):
+        raise ValueError(f"{name}: expected {bound}, got {value!r}")
+    return number
+
+
+def _real(name: str, value: Any, expected: str, holds: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: expected {expected}, got {value!r}")
+    if math.isnan(value) or not holds(value):
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+
+
+def _check_class_weight(weights: Any) -> None:
+    if not isinstance(weights, Mapping):
+        raise TypeError(f"class_weight: expected a dict from class index to weight, got {type(weights).__name__}")
+    for label, weight in weights.items():
+        if isinstance(label, bool) or not hasattr(label, "__index__"):
+            raise TypeError(f"class_weight: expected whole numbers as class indices, got {label!r}")
+        _real(f"class_weight[{label}]", weight, "a weight >= 0", lambda v: v >= 0)
