@@ -1,0 +1,113 @@
+"""Who pushed what: one 64-byte line for each partition, in the store's segment.
+
+A push is identified by (partition, generation, clock). The clock counts the rounds of a partition from 1 and must be
+contiguous; the line keeps the last one applied (the high-water mark), so a push sent twice is recognised and one that
+skips is refused. A generation is issued at each accepted hello and grows with it, so that a newer attempt of a Spark
+task fences the older. Attempts are ordered by Spark's ``taskAttemptId``, which is unique in an application;
+``attemptNumber`` starts again at 0 when a stage is retried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from elephas_fast import _core
+from elephas_fast.store.segment import LINE_WORDS, Words
+
+_ATTEMPT: Final = 0
+_GENERATION: Final = 1
+_APPLIED: Final = 2
+_BEGUN: Final = 3
+_DONE: Final = 4
+
+Verdict = Literal["new", "duplicate", "fenced", "gap"]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The identity of one push: the line of its partition, the sender's generation, and the round's clock (from 1)."""
+
+    line: int
+    generation: int
+    clock: int
+
+
+class Ledger:
+    """The lines of a segment.
+
+    Lines are written by the one process that applies pushes; where workers apply their own (hogwild in shared memory)
+    each writes only its line's ``begun`` and ``applied`` words. Single words are read and written atomically.
+    """
+
+    def __init__(self, lines: Words) -> None:
+        self._words: Words = lines.reshape(-1)
+        self._free = list(range(len(lines) - 1, -1, -1))
+
+    def reserve(self, count: int) -> None:
+        """Keep lines ``0 .. count-1`` for partitions, so that ``open_line`` never hands them out."""
+        self._free = [line for line in self._free if line >= count]
+
+    def open_line(self) -> int | None:
+        """A fresh line for a client that is no partition, or ``None`` when all are taken."""
+        if not self._free:
+            return None
+        line = self._free.pop()
+        self._words[line * LINE_WORDS : (line + 1) * LINE_WORDS] = 0
+        return line
+
+    def close_line(self, line: int) -> None:
+        """Give back a line got from ``open_line``."""
+        self._free.append(line)
+
+    def hello(self, line: int, attempt: int) -> tuple[int, int] | None:
+        """Admit an attempt: ``(generation, last applied clock)``, or ``None`` if a newer attempt owns the line."""
+        at = line * LINE_WORDS
+        owner = _core.atomic_load(self._words, at + _ATTEMPT)
+        if owner > attempt + 1:
+            return None
+        _core.atomic_store(self._words, at + _ATTEMPT, attempt + 1)
+        generation = _core.atomic_add(self._words, at + _GENERATION, 1) + 1
+        return generation, self.applied(line)
+
+    def check(self, mark: Mark) -> Verdict:
+        """What is to be done with a push that carries ``mark``."""
+        if self.generation(mark.line) != mark.generation:
+            return "fenced"
+        applied = self.applied(mark.line)
+        if mark.clock <= applied:
+            return "duplicate"
+        return "new" if mark.clock == applied + 1 else "gap"
+
+    def begin(self, mark: Mark) -> None:
+        """Note that the round is being written; if it is never committed the push may have been applied in part."""
+        _core.atomic_store(self._words, mark.line * LINE_WORDS + _BEGUN, mark.clock)
+
+    def commit(self, mark: Mark) -> None:
+        """Note that the round has been applied."""
+        _core.atomic_store(self._words, mark.line * LINE_WORDS + _APPLIED, mark.clock)
+
+    def abandon(self, line: int) -> bool:
+        """Skip a round that was begun and never committed (its writer was killed). True if there was one."""
+        at = line * LINE_WORDS
+        begun = _core.atomic_load(self._words, at + _BEGUN)
+        if begun <= self.applied(line):
+            return False
+        _core.atomic_store(self._words, at + _APPLIED, begun)
+        return True
+
+    def generation(self, line: int) -> int:
+        """The generation that may push now; 0 before the first hello."""
+        return _core.atomic_load(self._words, line * LINE_WORDS + _GENERATION)
+
+    def applied(self, line: int) -> int:
+        """The clock of the last applied round; 0 before the first."""
+        return _core.atomic_load(self._words, line * LINE_WORDS + _APPLIED)
+
+    def finish(self, line: int) -> None:
+        """Note that the partition has trained all its rounds."""
+        _core.atomic_store(self._words, line * LINE_WORDS + _DONE, 1)
+
+    def finished(self, line: int) -> bool:
+        """Whether the partition has trained all its rounds."""
+        return _core.atomic_load(self._words, line * LINE_WORDS + _DONE) == 1
