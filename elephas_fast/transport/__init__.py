@@ -1,0 +1,17 @@
+"""Moving frames between processes; knows no message. Only this room opens sockets."""
+
+from elephas_fast.transport.address import Address, resolve_bind_host
+from elephas_fast.transport.channel import Channel, Frame, Listener, TransportError
+from elephas_fast.transport.handover import Handover, new_name, receive
+
+__all__ = [
+    "Address",
+    "Channel",
+    "Frame",
+    "Handover",
+    "Listener",
+    "TransportError",
+    "new_name",
+    "receive",
+    "resolve_bind_host",
+]

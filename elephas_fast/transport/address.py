@@ -1,0 +1,42 @@
+"""Where a server can be reached, and the key that lets one in."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Address:
+    """The endpoints of one server by scheme, and the fit's key.
+
+    Small and picklable. Whoever has it may push: hand it on only in a Spark task's closure. Its ``repr`` leaves the
+    key out.
+    """
+
+    endpoints: tuple[str, ...]
+    key: bytes = field(repr=False)
+
+    def endpoint(self, scheme: str) -> str | None:
+        """The endpoint of a scheme (``'tcp'``, ``'ipc'``, ``'shm'``, ``'inproc'``), or ``None``."""
+        for endpoint in self.endpoints:
+            if endpoint.startswith(f"{scheme}://"):
+                return endpoint
+        return None
+
+    def __str__(self) -> str:
+        return self.endpoint("tcp") or self.endpoints[0]
+
+
+def resolve_bind_host(host: str) -> str:
+    """The numeric address to bind for ``host``. Raises ``ValueError`` where the name does not resolve.
+
+    Wildcard addresses are refused: a parameter server listens on one address of the driver only.
+    """
+    if host in ("", "*", "0.0.0.0", "::"):
+        raise ValueError(f"host: expected one address of this machine, got {host!r}; set spark.driver.host")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise ValueError(f"host: cannot resolve {host!r} ({error}); set spark.driver.host to an address") from error
+    return f"[{address[0]}]" if family == socket.AF_INET6 else str(address[0])

@@ -1,0 +1,202 @@
+"""Frames over ZeroMQ: ``connect`` gives a client's channel, ``listen`` a server's listener.
+
+The scheme of an endpoint chooses the way: ``inproc://name`` within a process, ``ipc://@name`` on one host (abstract
+Unix socket, nothing on disk), ``tcp://host:port``. This room knows no message. Channels and listeners belong to the
+thread that made them. Nothing blocks without a time limit and nothing lingers on close.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import zmq
+
+_COPY_BELOW: Final = 64 * 1024
+_QUEUE: Final = 64
+_HEARTBEAT_MS: Final = 1000
+_HEARTBEAT_TIMEOUT_MS: Final = 5000
+SCHEMES: Final = ("inproc", "ipc", "tcp")
+
+Frame = bytes | bytearray | memoryview
+
+
+class TransportError(ConnectionError):
+    """An endpoint could not be bound or reached; the message names it."""
+
+
+class _Contexts:
+    """One ZeroMQ context per process, kept while somebody uses it, so that its threads end with the last socket.
+
+    A context does not survive a fork: a child that inherits one makes its own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._context: zmq.Context[Any] | None = None
+        self._pid = 0
+        self._users = 0
+
+    def acquire(self) -> zmq.Context[Any]:
+        with self._lock:
+            if self._pid != os.getpid():
+                self._context, self._pid, self._users = None, os.getpid(), 0
+            if self._context is None:
+                self._context = zmq.Context()
+            self._users += 1
+            return self._context
+
+    def release(self) -> None:
+        with self._lock:
+            if self._pid != os.getpid():
+                return
+            self._users -= 1
+            if self._users == 0 and self._context is not None:
+                self._context.term()
+                self._context = None
+
+
+_contexts = _Contexts()
+
+
+class Channel:
+    """A client's connection to one listener. Reconnects by itself; what was in flight then is lost."""
+
+    def __init__(self, endpoint: str) -> None:
+        _check_scheme(endpoint)
+        self.endpoint = endpoint
+        self._socket: zmq.Socket[Any] | None = _contexts.acquire().socket(zmq.DEALER)
+        self._pid = os.getpid()
+        _configure(self._socket)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise TransportError(f"cannot connect to {endpoint}: {error.strerror}") from error
+
+    def send(self, frames: Sequence[Frame], timeout: float) -> bool:
+        """Queue one message; ``False`` if there was no room within ``timeout`` seconds.
+
+        Frames of 64 KiB and more are sent without a copy: keep them unchanged until the peer has answered.
+        """
+        assert self._socket is not None
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                _send(self._socket, frames)
+                return True
+            except zmq.Again:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._socket.poll(max(1, int(left * 1000)), zmq.POLLOUT):
+                    return False
+
+    def receive(self, timeout: float) -> list[memoryview] | None:
+        """The next message's frames, or ``None`` after ``timeout`` seconds."""
+        assert self._socket is not None
+        if not self._poller.poll(max(0, int(timeout * 1000))):
+            return None
+        return [frame.buffer for frame in self._socket.recv_multipart(copy=False)]
+
+    def close(self) -> None:
+        """Drop the connection and what is queued. Safe to call twice."""
+        if self._socket is None:
+            return
+        if self._pid == os.getpid():
+            self._socket.close(linger=0)
+            _contexts.release()
+        self._socket = None
+
+
+class Listener:
+    """A server's sockets, all read by one ``poll``. ``endpoints`` are what was bound, ports filled in."""
+
+    def __init__(self, endpoints: Sequence[str], max_message_bytes: int) -> None:
+        self.endpoints: list[str] = []
+        self._sockets: list[zmq.Socket[Any]] = []
+        self._poller = zmq.Poller()
+        self._watched: dict[int, Callable[[], None]] = {}
+        for endpoint in endpoints:
+            _check_scheme(endpoint)
+            socket = _contexts.acquire().socket(zmq.ROUTER)
+            self._sockets.append(socket)
+            _configure(socket)
+            socket.setsockopt(zmq.MAXMSGSIZE, max_message_bytes)
+            socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            socket.setsockopt(zmq.HANDSHAKE_IVL, 2000)
+            try:
+                socket.bind(endpoint)
+            except zmq.ZMQError as error:
+                self.close()
+                raise TransportError(f"cannot listen on {endpoint}: {error.strerror}") from error
+            self.endpoints.append(socket.getsockopt_string(zmq.LAST_ENDPOINT) or endpoint)
+            self._poller.register(socket, zmq.POLLIN)
+
+    def watch(self, fd: int, ready: Callable[[], None]) -> None:
+        """Call ``ready()`` from ``poll`` whenever the descriptor can be read."""
+        self._watched[fd] = ready
+        self._poller.register(fd, zmq.POLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """Stop watching a descriptor."""
+        if self._watched.pop(fd, None) is not None:
+            self._poller.unregister(fd)
+
+    def poll(self, timeout: float) -> list[tuple[Any, list[memoryview]]]:
+        """Messages that have come, at most one from each socket: ``(peer, frames)``. Waits up to ``timeout``."""
+        messages: list[tuple[Any, list[memoryview]]] = []
+        for source, _ in self._poller.poll(max(0, int(timeout * 1000))):
+            if isinstance(source, int):
+                ready = self._watched.get(source)
+                if ready is not None:
+                    ready()
+                continue
+            try:
+                identity, *frames = source.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                continue
+            peer = (self._sockets.index(source), identity.bytes)
+            messages.append((peer, [frame.buffer for frame in frames]))
+        return messages
+
+    def send(self, peer: Any, frames: Sequence[Frame]) -> bool:
+        """Send to a peer; ``False`` if it has gone or does not read. Large frames must stay unchanged afterwards."""
+        index, identity = peer
+        try:
+            _send(self._sockets[index], [identity, *frames])
+        except zmq.ZMQError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Give ports and names back. Safe to call twice."""
+        while self._sockets:
+            self._sockets.pop().close(linger=0)
+            _contexts.release()
+
+
+def _configure(socket: zmq.Socket[Any]) -> None:
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, _QUEUE)
+    socket.setsockopt(zmq.RCVHWM, _QUEUE)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+
+
+def _send(socket: zmq.Socket[Any], frames: Sequence[Frame]) -> None:
+    last = len(frames) - 1
+    for index, frame in enumerate(frames):
+        flags = zmq.NOBLOCK | (zmq.SNDMORE if index < last else 0)
+        socket.send(frame, flags, copy=len(frame) < _COPY_BELOW)
+
+
+def _check_scheme(endpoint: str) -> None:
+    scheme = endpoint.partition("://")[0]
+    if scheme not in SCHEMES:
+        raise ValueError(f"endpoint: expected a scheme of {', '.join(SCHEMES)}, got {endpoint!r}")

@@ -1,0 +1,119 @@
+"""Handing an open file to another process on the same host, over an abstract Unix socket.
+
+The name has 128 random bits and lives in the network namespace, so that only processes of the same host can reach it;
+the peer must run as the same user (``SO_PEERCRED``) and both sides must prove that they know the fit's key
+(HMAC-SHA256 over a fresh nonce) before the descriptor is sent. The connection then stays open as long as the client
+lives: when it dies, however it dies, the server sees the end of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import os
+import secrets
+import socket
+import struct
+from typing import Final
+
+_NONCE: Final = 32
+_TIMEOUT: Final = 2.0
+SCHEME: Final = "shm://"
+
+
+def new_name() -> str:
+    """A fresh ``shm://`` endpoint nobody can guess."""
+    return f"{SCHEME}elephas_fast-{secrets.token_hex(16)}"
+
+
+class Handover:
+    """The giving side. ``accept`` is called when ``fileno()`` can be read; it answers one peer within seconds."""
+
+    def __init__(self, endpoint: str, fd: int, key: bytes) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(_abstract(endpoint))
+        self._socket.listen(64)
+        self._socket.setblocking(False)
+        self._fd = fd
+        self._key = key
+
+    def fileno(self) -> int:
+        """The descriptor to poll."""
+        return self._socket.fileno()
+
+    def accept(self) -> socket.socket | None:
+        """Hand the file to the next peer in line. The open connection, or ``None`` if the peer was refused."""
+        try:
+            peer, _ = self._socket.accept()
+        except OSError:
+            return None
+        try:
+            _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if uid != os.getuid():
+                raise PermissionError(f"peer runs as uid {uid}")
+            peer.settimeout(_TIMEOUT)
+            nonce = secrets.token_bytes(_NONCE)
+            peer.sendall(nonce)
+            answer = _receive_exactly(peer, 2 * _NONCE)
+            if not hmac.compare_digest(answer[:_NONCE], _proof(self._key, b"client", nonce)):
+                raise PermissionError("peer does not know the key")
+            socket.send_fds(peer, [_proof(self._key, b"server", answer[_NONCE:])], [self._fd])
+            return peer
+        except OSError:
+            peer.close()
+            return None
+
+    def close(self) -> None:
+        """Stop listening; the name is gone at once."""
+        self._socket.close()
+
+
+def receive(endpoint: str, key: bytes) -> tuple[int, socket.socket] | None:
+    """The taking side: ``(descriptor, connection to keep open)``.
+
+    ``None`` where there is no such listener, which is what a process on another host sees. Raises ``PermissionError``
+    where there is one but it, or we, do not know the key.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(_TIMEOUT)
+    with contextlib.ExitStack() as stack:
+        stack.callback(connection.close)
+        try:
+            connection.connect(_abstract(endpoint))
+            nonce = _receive_exactly(connection, _NONCE)
+            mine = secrets.token_bytes(_NONCE)
+            connection.sendall(_proof(key, b"client", nonce) + mine)
+        except OSError:
+            return None
+        try:
+            proof, fds, _, _ = socket.recv_fds(connection, _NONCE, 1)
+        except OSError:
+            return None
+        for fd in fds[1:]:
+            os.close(fd)
+        if not fds or not hmac.compare_digest(proof, _proof(key, b"server", mine)):
+            for fd in fds[:1]:
+                os.close(fd)
+            raise PermissionError(f"{endpoint}: key refused; the address belongs to another fit")
+        stack.pop_all()
+        return fds[0], connection
+
+
+def _abstract(endpoint: str) -> str:
+    if not endpoint.startswith(SCHEME):
+        raise ValueError(f"endpoint: expected {SCHEME}name, got {endpoint!r}")
+    return "\0" + endpoint[len(SCHEME) :]
+
+
+def _proof(key: bytes, side: bytes, nonce: bytes) -> bytes:
+    return hmac.digest(key, side + nonce, "sha256")
+
+
+def _receive_exactly(connection: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        part = connection.recv(count - len(data))
+        if not part:
+            raise ConnectionResetError("peer closed the connection")
+        data += part
+    return data
