@@ -1,0 +1,247 @@
+"""Start, reach and stop the server process, as one context manager."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import select
+import subprocess
+import sys
+import threading
+from typing import Any, Final
+
+import numpy as np
+
+from elephas_fast.config import MODES, TRANSPORTS, refuse_unknown
+from elephas_fast.layout import ByteArray, Float32Array, Layout
+from elephas_fast.optimizers import SGD
+from elephas_fast.optimizers import get as get_optimizer
+from elephas_fast.server import ParameterServer, ServerSettings
+from elephas_fast.store import ParameterStore
+from elephas_fast.transport import Address, Listener, new_name, resolve_bind_host
+
+_START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 10.0
+_HEADER_ROOM: Final = 64 * 1024
+_BARE_LINES: Final = 1024
+_BARE_OUTBOXES: Final = 64
+_SETTINGS: Final = ("access", "on_nonfinite", "staleness", "workers", "partitions", "state_rate", "threads")
+
+
+class ServerLost(ConnectionError):
+    """The server process ended or does not answer; the message names its address."""
+
+
+class ParameterCluster:
+    """A parameter server in a process of its own (in a thread of this one for ``transport='inproc'``).
+
+    Args:
+        initial: float32[n], the first weights; copied.
+        optimizer: the server optimizer (ours, Keras', a config or a name); ``None``: plain subtraction.
+        mode: ``'synchronous'``, ``'asynchronous'`` or ``'hogwild'``.
+        transport: which ways in are opened: ``'auto'`` (shared memory, ipc and tcp), ``'shm'``, ``'ipc'``, ``'tcp'``,
+            ``'inproc'``.
+        layout: of the model's weights; ``None``: one bare vector. ``opaque``: the first opaque bytes.
+        host: the address to listen on (tcp); never a wildcard. ``port``: ``None`` takes a free one.
+        **settings: fields of ``ServerSettings``: ``access``, ``on_nonfinite``, ``staleness``, ``workers``,
+            ``partitions``, ``state_rate``, ``threads``.
+
+    As a context manager it starts the server and leaves nothing behind: the process, its port, its names and its
+    memory go with it, also if this process is killed. ``pull``, ``version`` and ``slots`` read the shared segment and
+    work after ``close`` has stopped the server too, until ``stop``. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        initial: Float32Array,
+        *,
+        optimizer: Any = None,
+        mode: str = "asynchronous",
+        transport: str = "auto",
+        layout: Layout | None = None,
+        opaque: ByteArray | None = None,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        **settings: Any,
+    ) -> None:
+        refuse_unknown(settings, list(_SETTINGS), "setting")
+        if mode not in MODES:
+            raise ValueError(f"mode: expected one of {', '.join(map(repr, MODES))}, got {mode!r}")
+        if transport not in TRANSPORTS:
+            raise ValueError(f"transport: expected one of {', '.join(map(repr, TRANSPORTS))}, got {transport!r}")
+        rule = SGD(learning_rate=1.0) if optimizer is None else get_optimizer(optimizer)
+        self.settings = ServerSettings(
+            mode=mode, optimizer=rule.to_config(), **{"access": "racy", "workers": 1, **settings}
+        )
+        self._layout = Layout.vector(len(initial)) if layout is None else layout
+        self._transport = transport
+        self._host, self._port = host, port
+        self._key = secrets.token_bytes(32)
+        self._process: subprocess.Popen[str] | None = None
+        self._thread: threading.Thread | None = None
+        self._server: ParameterServer | None = None
+        self._address: Address | None = None
+        shared = transport != "inproc"
+        outboxes = self.settings.partitions + _BARE_OUTBOXES if transport in ("auto", "shm") else 0
+        self._store = ParameterStore(
+            np.ascontiguousarray(initial),
+            rule,
+            layout=self._layout,
+            opaque=opaque,
+            access=self.settings.store_access,
+            lines=self.settings.partitions + _BARE_LINES,
+            outboxes=outboxes,
+            shared=shared,
+            threads=self.settings.threads,
+            on_nonfinite=self.settings.on_nonfinite,
+            state_rate=self.settings.state_rate,
+        )
+
+    @property
+    def address(self) -> Address:
+        """Where clients find the server; holds the key. Raises ``RuntimeError`` before ``start``."""
+        if self._address is None:
+            raise RuntimeError("the parameter server has not been started: use the cluster as a context manager")
+        return self._address
+
+    @property
+    def version(self) -> int:
+        """Updates applied so far."""
+        return self._store.version
+
+    @property
+    def slots(self) -> dict[str, Float32Array]:
+        """Copies of the optimizer's slots by Keras' names, float32[trainable size]."""
+        return self._store.slots
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """What was refused, repeated or damaged so far, by kind."""
+        return self._store.counts()
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id; ``None`` when it runs in this process or not at all."""
+        return self._process.pid if self._process is not None else None
+
+    def pull(self, out: Float32Array | None = None, opaque: ByteArray | None = None) -> Float32Array:
+        """The weights, float32[n], copied from the segment; ``opaque`` takes the opaque bytes."""
+        if out is None:
+            out = np.empty(self._layout.size, np.float32)
+        self._store.read(out, opaque)
+        return out
+
+    def start(self) -> ParameterCluster:
+        """Start the server. Raises ``ServerLost`` with its own words if it cannot start (a taken port, say)."""
+        if self._transport == "inproc":
+            self._start_thread()
+        else:
+            self._start_process()
+        return self
+
+    def check(self) -> None:
+        """Raise ``ServerLost`` if the server process has ended."""
+        if self._process is not None and self._process.poll() is not None:
+            raise ServerLost(f"the parameter server at {self._address} ended with status {self._process.returncode}")
+
+    def close(self) -> None:
+        """Accept no push from now on; the weights no longer change."""
+        self._store.stop_accepting()
+
+    def stop(self) -> None:
+        """End the server and give everything back. Safe to call twice."""
+        if self._server is not None and self._thread is not None:
+            self._server.running = False
+            self._thread.join(_STOP_SECONDS)
+            self._server = self._thread = None
+        if self._process is not None:
+            assert self._process.stdin is not None and self._process.stdout is not None
+            self._process.stdin.close()
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(_STOP_SECONDS)
+            self._process.stdout.close()
+            self._process = None
+        self._store.close()
+
+    def __enter__(self) -> ParameterCluster:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    @property
+    def _max_message_bytes(self) -> int:
+        return 4 * self._layout.size + self._layout.opaque_size + _HEADER_ROOM
+
+    def _endpoints(self) -> list[str]:
+        endpoints: list[str] = []
+        if self._transport in ("auto", "tcp"):
+            port = "*" if self._port is None else str(self._port)
+            endpoints.append(f"tcp://{resolve_bind_host(self._host)}:{port}")
+        if self._transport in ("auto", "shm", "ipc"):
+            endpoints.append(f"ipc://@elephas_fast-{secrets.token_hex(16)}")
+        if self._transport in ("auto", "shm"):
+            endpoints.append(new_name())
+        return endpoints
+
+    def _start_thread(self) -> None:
+        listener = Listener([f"inproc://elephas_fast-{secrets.token_hex(16)}"], self._max_message_bytes)
+        server = ParameterServer(self._store, self.settings, listener, self._key)
+
+        def serve() -> None:
+            try:
+                server.serve()
+            finally:
+                server.close()
+                listener.close()
+
+        self._server = server
+        self._address = Address(tuple(listener.endpoints), self._key)
+        self._thread = threading.Thread(target=serve, name="elephas_fast-server", daemon=True)
+        self._thread.start()
+
+    def _start_process(self) -> None:
+        fd = self._store.segment.fd
+        assert fd is not None
+        task = {
+            "segment_fd": fd,
+            "settings": self.settings.to_json(),
+            "layout": self._layout.to_json(),
+            "endpoints": self._endpoints(),
+            "max_message_bytes": self._max_message_bytes,
+            "key": self._key.hex(),
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "elephas_fast.server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[fd],
+            text=True,
+            env=_environment(),
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(task) + "\n")
+            self._process.stdin.flush()
+            ready, _, _ = select.select([self._process.stdout], [], [], _START_SECONDS)
+            line = self._process.stdout.readline() if ready else ""
+        except OSError as error:
+            line = json.dumps({"error": str(error)})
+        answer = json.loads(line) if line else {"error": f"no answer within {_START_SECONDS:.0f} s"}
+        if "error" in answer:
+            self.stop()
+            raise ServerLost(f"the parameter server could not start: {answer['error']}")
+        self._address = Address(tuple(answer["endpoints"]), self._key)
+
+
+def _environment() -> dict[str, str]:
+    """The server's environment: this one, with this package importable, and one BLAS thread (it uses none)."""
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    environment["OPENBLAS_NUM_THREADS"] = "1"
+    return environment

@@ -1,0 +1,7 @@
+"""The server: decode a message, ask the gate, act on the store, reply."""
+
+from elephas_fast.server.gate import FOREVER, Gate
+from elephas_fast.server.server import ParameterServer
+from elephas_fast.server.settings import ServerSettings
+
+__all__ = ["FOREVER", "Gate", "ParameterServer", "ServerSettings"]
