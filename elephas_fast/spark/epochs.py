@@ -1,0 +1,98 @@
+"""The driver's book of reports: which partition has done what in which epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elephas_fast.wire import Report
+
+Metrics = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PartitionEpoch:
+    """What one partition reported of one epoch. ``training``, ``validation``: its metric states, empty for 0 rows."""
+
+    rows: int
+    validation_rows: int
+    rounds: int
+    staleness: int
+    seconds: float
+    training: Metrics
+    validation: Metrics
+
+
+@dataclass
+class EpochBook:
+    """Collects the reports of all partitions. Not thread-safe; the driver's loop owns it."""
+
+    partitions: int
+    metric_size: int
+    _epochs: dict[int, dict[int, PartitionEpoch]] = field(default_factory=dict)
+    _progress: dict[int, dict[int, tuple[int, float]]] = field(default_factory=dict)
+
+    def take(self, report: Report, metrics: Metrics | None) -> None:
+        """Enter a report. A repeated report of an epoch (by a later attempt) does not replace one with rows."""
+        if report.kind == "progress":
+            self._progress.setdefault(report.epoch, {})[report.partition] = (report.rows, report.loss)
+        elif report.kind == "epoch":
+            reported = self._epochs.setdefault(report.epoch, {})
+            known = reported.get(report.partition)
+            if known is None or not known.rows:
+                reported[report.partition] = self._entry(report, metrics)
+
+    def _entry(self, report: Report, metrics: Metrics | None) -> PartitionEpoch:
+        values = np.zeros(0) if metrics is None else metrics
+        trained = values[: self.metric_size] if report.rows else np.zeros(0)
+        validated = values[-self.metric_size :] if report.validation_rows else np.zeros(0)
+        return PartitionEpoch(
+            report.rows,
+            report.validation_rows,
+            report.rounds,
+            report.staleness,
+            report.seconds,
+            trained,
+            validated,
+        )
+
+    def complete(self, epoch: int) -> bool:
+        """Whether every partition has reported this epoch."""
+        return len(self._epochs.get(epoch, {})) == self.partitions
+
+    def epoch(self, epoch: int) -> dict[int, PartitionEpoch]:
+        """What has been reported of an epoch, by partition."""
+        return self._epochs.get(epoch, {})
+
+    def rows_done(self, epoch: int) -> int:
+        """Rows trained in an epoch so far, as last sampled."""
+        done = {p: rows for p, (rows, _) in self._progress.get(epoch, {}).items()}
+        done.update({p: entry.rows for p, entry in self.epoch(epoch).items()})
+        return sum(done.values())
+
+    def loss_so_far(self, epoch: int) -> float | None:
+        """The mean of the last sampled losses of an epoch, weighted by rows."""
+        samples = [(rows, loss) for rows, loss in self._progress.get(epoch, {}).values() if rows]
+        total = sum(rows for rows, _ in samples)
+        return sum(rows * loss for rows, loss in samples) / total if total else None
+
+    def staleness(self, epoch: int) -> float:
+        """Mean staleness of the epoch's pushes, in updates."""
+        entries = self.epoch(epoch).values()
+        rounds = sum(entry.rounds for entry in entries)
+        return sum(entry.staleness for entry in entries) / rounds if rounds else 0.0
+
+    def seconds(self, epoch: int) -> float:
+        """How long the slowest partition took to train the epoch."""
+        return max((entry.seconds for entry in self.epoch(epoch).values()), default=0.0)
+
+
+def rows_per_partition(book: EpochBook, epochs: int) -> list[dict[str, Any]]:
+    """For each partition the rows it trained in each epoch."""
+    return [
+        {"partition": p, "rows": [book.epoch(e)[p].rows for e in range(epochs) if p in book.epoch(e)]}
+        for p in range(book.partitions)
+    ]

@@ -1,0 +1,256 @@
+"""The one worker loop: pull, train a round, push. Modes and frequencies are arguments.
+
+A worker is one Spark task. It trains one lane, or several where there are more partitions than the cluster can run
+tasks at once: then it gives each lane a round in turn, and each lane is a worker of its own to the server.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elephas_fast.batches import Arrays, collect, order, rounds
+from elephas_fast.client import Client, Turn, connect
+from elephas_fast.config import TrainingConfig
+from elephas_fast.keras_bridge import ModelSpec, Trainer, trainer_for
+from elephas_fast.transport import Address
+from elephas_fast.wire import Report
+
+_PROGRESS_SECONDS: Final = 0.25
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """What a worker needs to know; travels in the closure of the Spark task, with the key that opens the server."""
+
+    address: Address
+    spec: ModelSpec
+    config: TrainingConfig
+    seed: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class PartitionSummary:
+    """What became of one partition: rows it trains each epoch, rows it validates on, and where that happened."""
+
+    partition: int
+    rows: int
+    validation_rows: int
+    host: str
+    pid: int
+    transport: str
+
+
+@dataclass
+class _Lane:
+    """One partition of the rows and its connection to the server."""
+
+    partition: int
+    train: Arrays
+    validation: Arrays
+    rounds: list[list[tuple[int, int]]]
+    client: Client
+    resume_at: int
+    metrics: list[NDArray[Any]] = field(default_factory=list)
+    optimizer_state: Any = None
+    indices: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    turn: Turn = field(default_factory=lambda: Turn(0, False, 0.0))
+    rows_done: int = 0
+    rounds_done: int = 0
+    staleness: int = 0
+    began: float = 0.0
+
+
+def run_worker(
+    task: WorkerTask, partitions: Iterable[tuple[int, Iterable[Any]]], *, attempt: int
+) -> list[PartitionSummary]:
+    """Train the given partitions to the end.
+
+    ``partitions``: (partition index, its rows), read one after the other. ``attempt``: grows with each attempt of a
+    Spark task, see ``store.ledger``; a new attempt goes on after the last round that was applied. Returns when the
+    server has acknowledged the last push of every partition.
+    """
+    trainer = trainer_for(task.spec, task.threads)
+    trainer.reset(task.seed)
+    with ExitStack() as stack:
+        lanes = []
+        for partition, rows in partitions:
+            lane = _open_lane(task, partition, rows, attempt)
+            stack.callback(lane.client.close)
+            lanes.append(lane)
+        _Loop(task, trainer, lanes, attempt).run()
+        return [
+            PartitionSummary(
+                lane.partition,
+                lane.train.rows,
+                lane.validation.rows,
+                socket.gethostname(),
+                os.getpid(),
+                lane.client.transport,
+            )
+            for lane in lanes
+        ]
+
+
+def _open_lane(task: WorkerTask, partition: int, rows: Iterable[Any], attempt: int) -> _Lane:
+    config = task.config
+    arrays = collect(rows, inputs=task.spec.inputs, outputs=task.spec.outputs)
+    train, validation = arrays.split(config.validation_split)
+    plan = rounds(train.rows, config.batch_size, config.frequency)  # type: ignore[arg-type]
+    client = connect(
+        task.address,
+        transport=config.transport,
+        partition=partition,
+        attempt=attempt,
+        rounds=len(plan),
+        timeout=config.server_timeout,
+        patience=config.straggler_timeout,
+    )
+    return _Lane(partition, train, validation, plan, client, client.clock)
+
+
+class _Loop:
+    """The epochs and rounds of one task."""
+
+    def __init__(self, task: WorkerTask, trainer: Trainer, lanes: list[_Lane], attempt: int) -> None:
+        self._task, self._config, self._trainer, self._lanes = task, task.config, trainer, lanes
+        self._attempt = attempt
+        self._shared = len(lanes) > 1
+        layout = trainer.layout
+        self._flat = np.zeros(layout.size, np.float32)
+        self._opaque = np.zeros(layout.opaque_size, np.uint8)
+        self._host = socket.gethostname()
+        self._reported = time.monotonic()
+        if self._shared:
+            fresh = trainer.optimizer_state()
+            for lane in lanes:
+                lane.optimizer_state = fresh
+
+    def run(self) -> None:
+        """All epochs, until the last or until the driver says stop."""
+        for epoch in range(self._config.epochs):
+            if not self._train_epoch(epoch):
+                break
+            for lane in self._lanes:
+                self._report_epoch(lane, epoch)
+        for lane in self._lanes:
+            self._report(lane, "done", self._config.epochs, 0.0)
+
+    def _train_epoch(self, epoch: int) -> bool:
+        """One epoch of every lane; ``False`` if the driver ended the training before it."""
+        for lane in self._lanes:
+            lane.began = time.monotonic()
+            lane.rows_done = lane.rounds_done = lane.staleness = 0
+            lane.metrics = []
+            lane.indices = order(
+                lane.train.rows,
+                shuffle=self._config.shuffle,
+                seed=self._task.seed,
+                partition=lane.partition,
+                epoch=epoch,
+            )
+        if not self._shared:
+            self._trainer.begin_epoch()
+        for lane, number in self._schedule():
+            if epoch * len(lane.rounds) + number < lane.resume_at:
+                continue
+            lane.turn = lane.client.begin_round(self._flat, self._opaque, new_epoch=number == 0)
+            if lane.turn.stop:
+                return False
+            if lane.turn.learning_rate:
+                self._trainer.set_learning_rate(lane.turn.learning_rate)
+            self._train_round(lane, lane.rounds[number], epoch)
+        return True
+
+    def _schedule(self) -> Iterator[tuple[_Lane, int]]:
+        """(lane, round) of one epoch: each lane in turn as long as it has rounds."""
+        for number in range(max((len(lane.rounds) for lane in self._lanes), default=0)):
+            for lane in self._lanes:
+                if number < len(lane.rounds):
+                    yield lane, number
+
+    def _train_round(self, lane: _Lane, batches: list[tuple[int, int]], epoch: int) -> None:
+        trainer = self._trainer
+        if self._shared:
+            trainer.begin_epoch()
+            trainer.set_optimizer_state(lane.optimizer_state)
+        delta, opaque = lane.client.vector
+        train = trainer.train_round if self._config.update == "delta" else trainer.gradient_round
+        begun = lane.rows_done
+
+        def progress(rows: int) -> None:
+            if time.monotonic() - self._reported > _PROGRESS_SECONDS:
+                lane.rows_done = begun + rows
+                self._report(lane, "progress", epoch, trainer.logs().get("loss", 0.0))
+
+        train(
+            lane.train,
+            lane.indices,
+            batches,
+            self._flat,
+            self._opaque,
+            delta,
+            opaque,
+            class_weight=self._config.class_weight,
+            progress=progress,
+        )
+        if self._shared:
+            lane.optimizer_state = trainer.optimizer_state()
+            lane.metrics = _added(lane.metrics, trainer.metric_state())
+        rows = sum(end - begin for begin, end in batches)
+        receipt = lane.client.push(delta, opaque=opaque, rows=rows, base_version=lane.turn.version)
+        assert receipt is not None
+        lane.rows_done = begun + rows
+        lane.rounds_done += 1
+        if receipt.status == "applied":
+            lane.staleness += max(0, receipt.version - 1 - lane.turn.version)
+        progress(rows)
+
+    def _report_epoch(self, lane: _Lane, epoch: int) -> None:
+        trained = lane.metrics if self._shared else self._trainer.metric_state()
+        seconds = time.monotonic() - lane.began
+        validated: list[NDArray[Any]] = []
+        if lane.validation.rows:
+            lane.client.end_epoch(self._flat, self._opaque)
+            validated = self._trainer.evaluate(lane.validation, self._flat, self._opaque, self._config.batch_size)
+        self._report(lane, "epoch", epoch, seconds, [*trained, *validated])
+
+    def _report(
+        self, lane: _Lane, kind: str, epoch: int, measure: float, metrics: list[NDArray[Any]] | None = None
+    ) -> None:
+        """``measure``: the loss so far for 'progress', else the seconds the epoch took."""
+        report = Report(
+            kind=kind,
+            partition=lane.partition,
+            attempt=self._attempt,
+            epoch=epoch,
+            rows=lane.rows_done,
+            validation_rows=lane.validation.rows,
+            rounds=lane.rounds_done,
+            staleness=lane.staleness,
+            seconds=0.0 if kind == "progress" else measure,
+            loss=float(measure) if kind == "progress" else 0.0,
+            host=self._host[:256],
+            transport=lane.client.transport,
+        )
+        lane.client.report(report, None if metrics is None else _joined(metrics))
+        self._reported = time.monotonic()
+
+
+def _added(total: list[NDArray[Any]], more: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    return [a + b for a, b in zip(total, more, strict=True)] if total else more
+
+
+def _joined(arrays: list[NDArray[Any]]) -> NDArray[np.float64]:
+    """Metric variables as one float64 vector; the driver knows where each begins."""
+    parts = [np.asarray(a, np.float64).reshape(-1) for a in arrays]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float64)
