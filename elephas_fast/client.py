@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from elephas_fast import _core
 from elephas_fast.config import TRANSPORTS
@@ -43,6 +44,8 @@ from elephas_fast.wire import (
     Welcome,
     decode,
     encode,
+    pack_arrays,
+    unpack_arrays,
 )
 
 _RESEND_FIRST: Final = 2.0
@@ -242,9 +245,9 @@ class Client:
         if self._outbox is not None:
             _fill(self._outbox, gradient, opaque)
         else:
-            payload = [memoryview(gradient).cast("B")]
+            payload = [gradient.view(np.uint8).data]
             if layout.opaque_size:
-                payload.append(memoryview(self._vector[1] if opaque is None else opaque))
+                payload.append((self._vector[1] if opaque is None else opaque).data)
         push = Push(
             generation=mark.generation,
             clock=mark.clock,
@@ -334,21 +337,19 @@ class Client:
         if opaque is not None and layout.opaque_size:
             opaque[:] = np.frombuffer(payload[1], np.uint8)
 
-    def report(self, report: Report, metrics: np.ndarray[Any, np.dtype[np.float64]] | None = None) -> None:
-        """Tell the driver what this partition has done; ``metrics``: float64 vector, see ``Report``."""
-        payload: list[Frame] = [] if metrics is None else [memoryview(np.ascontiguousarray(metrics)).cast("B")]
+    def report(self, report: Report, *metric_states: Sequence[NDArray[Any]]) -> None:
+        """Tell the driver what this partition has done, for 'epoch' with the states of its metrics."""
         self.wait()
-        self._request(report, payload, expect=Ack)
+        self._request(report, [pack_arrays(state) for state in metric_states], expect=Ack)
 
-    def observe(self, seen: int) -> tuple[Observed, Report | None, np.ndarray[Any, np.dtype[np.float64]] | None]:
-        """The first report after ``seen`` and its metrics, or ``None``; the reply tells whether there are more."""
+    def observe(self, seen: int) -> tuple[Observed, Report | None, list[list[NDArray[Any]]]]:
+        """The first report after ``seen`` and its metric states, or ``None``; the reply tells whether there are more."""
         reply, payload = self._exchange(Observe(seen=seen), Observed)
         if not payload:
-            return reply, None, None
+            return reply, None, []
         report, _ = decode([payload[0]])
         assert isinstance(report, Report)
-        metrics = np.frombuffer(bytes(payload[1]), np.float64) if len(payload) > 1 else None
-        return reply, report, metrics
+        return reply, report, [unpack_arrays(frame) for frame in payload[1:]]
 
     def steer(
         self, *, released: int, stop_at: int, learning_rate: float = 0.0, server_learning_rate: float = 0.0

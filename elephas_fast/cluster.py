@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -131,6 +132,10 @@ class ParameterCluster:
             out = np.empty(self._layout.size, np.float32)
         self._store.read(out, opaque)
         return out
+
+    def restore(self, version: int, slots: Mapping[str, Float32Array]) -> None:
+        """Go on from what an earlier server of this optimizer remembered; before ``start``."""
+        self._store.restore(version, slots)
 
     def start(self) -> ParameterCluster:
         """Start the server. Raises ``ServerLost`` with its own words if it cannot start (a taken port, say)."""

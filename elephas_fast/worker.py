@@ -7,7 +7,7 @@ tasks at once: then it gives each lane a round in turn, and each lane is a worke
 from __future__ import annotations
 
 import os
-import socket
+import platform
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from elephas_fast.batches import Arrays, collect, order, rounds
 from elephas_fast.client import Client, Turn, connect
 from elephas_fast.config import TrainingConfig
-from elephas_fast.keras_bridge import ModelSpec, Trainer, trainer_for
+from elephas_fast.keras_bridge import LaneState, MetricState, ModelSpec, Trainer, trainer_for
 from elephas_fast.transport import Address
 from elephas_fast.wire import Report
 
@@ -60,8 +60,7 @@ class _Lane:
     rounds: list[list[tuple[int, int]]]
     client: Client
     resume_at: int
-    metrics: list[NDArray[Any]] = field(default_factory=list)
-    optimizer_state: Any = None
+    state: LaneState | None = None
     indices: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     turn: Turn = field(default_factory=lambda: Turn(0, False, 0.0))
     rows_done: int = 0
@@ -93,7 +92,7 @@ def run_worker(
                 lane.partition,
                 lane.train.rows,
                 lane.validation.rows,
-                socket.gethostname(),
+                platform.node(),
                 os.getpid(),
                 lane.client.transport,
             )
@@ -128,12 +127,10 @@ class _Loop:
         layout = trainer.layout
         self._flat = np.zeros(layout.size, np.float32)
         self._opaque = np.zeros(layout.opaque_size, np.uint8)
-        self._host = socket.gethostname()
+        self._host = platform.node()
         self._reported = time.monotonic()
-        if self._shared:
-            fresh = trainer.optimizer_state()
-            for lane in lanes:
-                lane.optimizer_state = fresh
+        for lane in lanes:
+            self._leave(lane)
 
     def run(self) -> None:
         """All epochs, until the last or until the driver says stop."""
@@ -150,7 +147,6 @@ class _Loop:
         for lane in self._lanes:
             lane.began = time.monotonic()
             lane.rows_done = lane.rounds_done = lane.staleness = 0
-            lane.metrics = []
             lane.indices = order(
                 lane.train.rows,
                 shuffle=self._config.shuffle,
@@ -158,8 +154,9 @@ class _Loop:
                 partition=lane.partition,
                 epoch=epoch,
             )
-        if not self._shared:
+            self._enter(lane)
             self._trainer.begin_epoch()
+            self._leave(lane)
         for lane, number in self._schedule():
             if epoch * len(lane.rounds) + number < lane.resume_at:
                 continue
@@ -180,9 +177,7 @@ class _Loop:
 
     def _train_round(self, lane: _Lane, batches: list[tuple[int, int]], epoch: int) -> None:
         trainer = self._trainer
-        if self._shared:
-            trainer.begin_epoch()
-            trainer.set_optimizer_state(lane.optimizer_state)
+        self._enter(lane)
         delta, opaque = lane.client.vector
         train = trainer.train_round if self._config.update == "delta" else trainer.gradient_round
         begun = lane.rows_done
@@ -201,11 +196,8 @@ class _Loop:
             delta,
             opaque,
             class_weight=self._config.class_weight,
-            progress=progress,
         )
-        if self._shared:
-            lane.optimizer_state = trainer.optimizer_state()
-            lane.metrics = _added(lane.metrics, trainer.metric_state())
+        self._leave(lane)
         rows = sum(end - begin for begin, end in batches)
         receipt = lane.client.push(delta, opaque=opaque, rows=rows, base_version=lane.turn.version)
         assert receipt is not None
@@ -216,17 +208,26 @@ class _Loop:
         progress(rows)
 
     def _report_epoch(self, lane: _Lane, epoch: int) -> None:
-        trained = lane.metrics if self._shared else self._trainer.metric_state()
+        self._enter(lane)
+        trained = self._trainer.metric_state()
         seconds = time.monotonic() - lane.began
-        validated: list[NDArray[Any]] = []
+        validated: MetricState = []
         if lane.validation.rows:
             lane.client.end_epoch(self._flat, self._opaque)
             validated = self._trainer.evaluate(lane.validation, self._flat, self._opaque, self._config.batch_size)
-        self._report(lane, "epoch", epoch, seconds, [*trained, *validated])
+        self._report(lane, "epoch", epoch, seconds, trained, validated)
 
-    def _report(
-        self, lane: _Lane, kind: str, epoch: int, measure: float, metrics: list[NDArray[Any]] | None = None
-    ) -> None:
+    def _enter(self, lane: _Lane) -> None:
+        """Let the trainer go on as this lane, where several share it."""
+        if self._shared and lane.state is not None:
+            self._trainer.set_optimizer_state(lane.state)
+
+    def _leave(self, lane: _Lane) -> None:
+        """Keep the lane's optimizer, seeds and metrics for its next turn, where several lanes share the trainer."""
+        if self._shared:
+            lane.state = self._trainer.optimizer_state()
+
+    def _report(self, lane: _Lane, kind: str, epoch: int, measure: float, *states: MetricState) -> None:
         """``measure``: the loss so far for 'progress', else the seconds the epoch took."""
         report = Report(
             kind=kind,
@@ -242,15 +243,6 @@ class _Loop:
             host=self._host[:256],
             transport=lane.client.transport,
         )
-        lane.client.report(report, None if metrics is None else _joined(metrics))
+        lane.client.report(report, *states)
         self._reported = time.monotonic()
 
-
-def _added(total: list[NDArray[Any]], more: list[NDArray[Any]]) -> list[NDArray[Any]]:
-    return [a + b for a, b in zip(total, more, strict=True)] if total else more
-
-
-def _joined(arrays: list[NDArray[Any]]) -> NDArray[np.float64]:
-    """Metric variables as one float64 vector; the driver knows where each begins."""
-    parts = [np.asarray(a, np.float64).reshape(-1) for a in arrays]
-    return np.concatenate(parts) if parts else np.zeros(0, np.float64)

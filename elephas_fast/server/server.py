@@ -303,9 +303,9 @@ class ParameterServer:
                 flat, opaque = store.segment.outbox(session.outbox)
             else:
                 flat, opaque = np.empty(layout.size, np.float32), np.empty(layout.opaque_size, np.uint8)
-                payload = [memoryview(flat).cast("B")]
+                payload = [flat.view(np.uint8).data]
                 if layout.opaque_size:
-                    payload.append(memoryview(opaque))
+                    payload.append(opaque.data)
             version = store.read(flat, opaque)
         stop = pull.purpose == "train" and self._gate.must_stop(session.line, pull.clock)
         orders = self._gate.orders

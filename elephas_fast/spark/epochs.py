@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from elephas_fast.wire import Report
 
-Metrics = NDArray[np.float64]
+MetricState = list[NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -22,8 +21,8 @@ class PartitionEpoch:
     rounds: int
     staleness: int
     seconds: float
-    training: Metrics
-    validation: Metrics
+    training: MetricState
+    validation: MetricState
 
 
 @dataclass
@@ -31,11 +30,10 @@ class EpochBook:
     """Collects the reports of all partitions. Not thread-safe; the driver's loop owns it."""
 
     partitions: int
-    metric_size: int
     _epochs: dict[int, dict[int, PartitionEpoch]] = field(default_factory=dict)
     _progress: dict[int, dict[int, tuple[int, float]]] = field(default_factory=dict)
 
-    def take(self, report: Report, metrics: Metrics | None) -> None:
+    def take(self, report: Report, states: list[MetricState]) -> None:
         """Enter a report. A repeated report of an epoch (by a later attempt) does not replace one with rows."""
         if report.kind == "progress":
             self._progress.setdefault(report.epoch, {})[report.partition] = (report.rows, report.loss)
@@ -43,21 +41,16 @@ class EpochBook:
             reported = self._epochs.setdefault(report.epoch, {})
             known = reported.get(report.partition)
             if known is None or not known.rows:
-                reported[report.partition] = self._entry(report, metrics)
-
-    def _entry(self, report: Report, metrics: Metrics | None) -> PartitionEpoch:
-        values = np.zeros(0) if metrics is None else metrics
-        trained = values[: self.metric_size] if report.rows else np.zeros(0)
-        validated = values[-self.metric_size :] if report.validation_rows else np.zeros(0)
-        return PartitionEpoch(
-            report.rows,
-            report.validation_rows,
-            report.rounds,
-            report.staleness,
-            report.seconds,
-            trained,
-            validated,
-        )
+                training, validation = [*states, [], []][:2]
+                reported[report.partition] = PartitionEpoch(
+                    report.rows,
+                    report.validation_rows,
+                    report.rounds,
+                    report.staleness,
+                    report.seconds,
+                    training,
+                    validation,
+                )
 
     def complete(self, epoch: int) -> bool:
         """Whether every partition has reported this epoch."""
@@ -88,11 +81,3 @@ class EpochBook:
     def seconds(self, epoch: int) -> float:
         """How long the slowest partition took to train the epoch."""
         return max((entry.seconds for entry in self.epoch(epoch).values()), default=0.0)
-
-
-def rows_per_partition(book: EpochBook, epochs: int) -> list[dict[str, Any]]:
-    """For each partition the rows it trained in each epoch."""
-    return [
-        {"partition": p, "rows": [book.epoch(e)[p].rows for e in range(epochs) if p in book.epoch(e)]}
-        for p in range(book.partitions)
-    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Final
@@ -166,6 +166,24 @@ class ParameterStore:
             with self._lock:
                 self.optimizer = replace(self.optimizer, learning_rate=value)
                 self._flat_optimizer = self._bind(self.optimizer)
+
+    def restore(self, version: int, slots: Mapping[str, Float32Array]) -> None:
+        """Go on from a version and slots that a store of this layout and optimizer had; before the first push.
+
+        ``slots``: float32[trainable_size] by Keras' names, copied; missing ones keep their first values. Raises
+        ``ValueError`` for a slot the optimizer does not have or of another size.
+        """
+        names = self._flat_optimizer.slot_names
+        for name, values in slots.items():
+            if name not in names or values.shape != (self.layout.trainable_size,):
+                raise ValueError(
+                    f"slots: expected {', '.join(names) or 'none'} of {self.layout.trainable_size} elements, "
+                    f"got '{name}' of {list(values.shape)}"
+                )
+            for buffer in self.segment.slots:
+                _core.copy(np.ascontiguousarray(values, np.float32), buffer[names.index(name)])
+        _core.atomic_store(self.segment.header, _WRITING, version)
+        _core.atomic_store(self.segment.header, _VERSION, version)
 
     @property
     def version(self) -> int:

@@ -1,5 +1,6 @@
 """The wire: what messages there are and what bytes they become. No sockets here."""
 
+from elephas_fast.wire.arrays import pack_arrays, unpack_arrays
 from elephas_fast.wire.codec import Frame, ProtocolError, decode, encode
 from elephas_fast.wire.messages import (
     PROTOCOL_VERSION,
@@ -41,4 +42,6 @@ __all__ = [
     "Welcome",
     "decode",
     "encode",
+    "pack_arrays",
+    "unpack_arrays",
 ]

@@ -84,19 +84,24 @@ def decode(frames: Sequence[Frame]) -> tuple[Message, list[Frame]]:
     return kind(**arguments), payload
 
 
-@cache
 def _checks(kind: type[Message]) -> list[tuple[str, Any]]:
     """For each field a function that says in words what is wrong with a value, or returns an empty string."""
-    return [(f.name, _CHECKERS[str(f.type)](f.metadata)) for f in fields(kind)]
+    return _checks_by_code(kind.CODE)
 
 
-def _number(expected: type) -> Any:
+@cache
+def _checks_by_code(code: int) -> list[tuple[str, Any]]:
+    return [(f.name, _CHECKERS[str(f.type)](f.metadata)) for f in fields(MESSAGES[code])]
+
+
+def _number(expected: type[int] | type[float]) -> Any:
     def make(bounds: Any) -> Any:
         least, most, nan_allowed = bounds["least"], bounds["most"], bounds["nan"]
 
         def check(value: Any) -> str:
-            if type(value) is not expected:
-                return f"expected {expected.__name__}, got {type(value).__name__}"
+            given: Any = type(value)
+            if given is not expected:
+                return f"expected {expected.__name__}, got {given.__name__}"
             if nan_allowed and math.isnan(value):
                 return ""
             return "" if least <= value <= most else f"expected {least} to {most}, got {value}"
@@ -111,8 +116,9 @@ def _bytes(expected: type) -> Any:
         most = bounds["most"]
 
         def check(value: Any) -> str:
-            if type(value) is not expected:
-                return f"expected {expected.__name__}, got {type(value).__name__}"
+            given: Any = type(value)
+            if given is not expected:
+                return f"expected {expected.__name__}, got {given.__name__}"
             return "" if len(value) <= most else f"expected at most {most} bytes, got {len(value)}"
 
         return check

@@ -126,10 +126,11 @@ class Wait(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Message):
-    """What a partition did. ``kind`` 'progress' (a sample), 'epoch' (one float64 payload: metric states), 'done'."""
+    """What a partition did. ``kind`` 'progress' (a sample), 'epoch' (with the packed metric states of training and
+    validation as payload, see ``wire.arrays``), 'done'."""
 
     CODE = 8
-    PAYLOAD = 1
+    PAYLOAD = 2
     kind: str = sized(16)
     partition: int = bounded(0, 2**31)
     attempt: int = bounded(0, _U63)
@@ -157,7 +158,7 @@ class Observed(Message):
     """One report, forwarded with its payload, or none. ``more``: ask again at once."""
 
     CODE = 10
-    PAYLOAD = 2
+    PAYLOAD = 3
     seen: int = bounded(0, _U63)
     more: bool
     version: int = bounded(0, _U63)

@@ -1,0 +1,131 @@
+# What _core.pyx does before any kernel runs: borrow the buffers, check the arguments, word the errors.
+
+
+cdef class Buffers:
+    """Buffers borrowed for one call, given back when it ends. A `name` is a string or (string, index)."""
+
+    cdef Py_buffer* views
+    cdef bint* written
+    cdef list names
+    cdef int capacity
+    cdef int count
+
+    def __cinit__(self, int capacity):
+        self.views = <Py_buffer*> PyMem_Calloc(capacity, sizeof(Py_buffer))
+        self.written = <bint*> PyMem_Calloc(capacity, sizeof(bint))
+        if self.views == NULL or self.written == NULL:
+            raise MemoryError()
+        self.names = []
+        self.capacity = capacity
+
+    def __dealloc__(self):
+        cdef int k
+        for k in range(self.count):
+            PyBuffer_Release(&self.views[k])
+        PyMem_Free(self.views)
+        PyMem_Free(self.written)
+
+    cdef Py_ssize_t length(self, int index):
+        return self.views[index].shape[0]
+
+    cdef float* floats(self, object value, object name, Py_ssize_t length, bint writable=False) except? NULL:
+        """The elements of a float32 vector of `length` elements; `length` < 0 accepts any."""
+        cdef Py_buffer* view = self.acquire(value, name, "float32", length, writable)
+        if view.format == NULL or view.itemsize != 4 or strcmp(view.format, b"f") != 0:
+            raise _misfit(name, "float32", length, value, view)
+        self.check(view, name, "float32", value, length, writable)
+        return <float*> view.buf
+
+    cdef uint64_t* words(self, object value, bint writable) except? NULL:
+        """The elements of a uint64 vector."""
+        cdef Py_buffer* view = self.acquire(value, "words", "uint64", -1, writable)
+        if view.format == NULL or view.itemsize != 8 or (strcmp(view.format, b"L") != 0 and strcmp(view.format, b"Q") != 0):
+            raise _misfit("words", "uint64", -1, value, view)
+        self.check(view, "words", "uint64", value, -1, writable)
+        return <uint64_t*> view.buf
+
+    cdef Py_buffer* acquire(self, object value, object name, str dtype, Py_ssize_t length, bint writable) except NULL:
+        cdef Py_buffer* view = &self.views[self.count]
+        if not PyObject_CheckBuffer(value):
+            raise TypeError(f"{_label(name)}: expected {_wanted(dtype, length)}, got {type(value).__name__}")
+        try:
+            PyObject_GetBuffer(value, view, PyBUF_FORMAT | PyBUF_STRIDES)
+        except (BufferError, ValueError) as error:
+            raise TypeError(f"{_label(name)}: expected {_wanted(dtype, length)}, got {error}") from None
+        self.written[self.count] = writable
+        self.names.append(name)
+        self.count += 1
+        return view
+
+    cdef int check(self, Py_buffer* view, object name, str dtype, object value, Py_ssize_t length,
+                   bint writable) except -1:
+        cdef size_t past = <size_t> view.buf % <size_t> view.itemsize
+        if view.ndim != 1 or (length >= 0 and view.shape[0] != length):
+            raise _misfit(name, dtype, length, value, view)
+        if not PyBuffer_IsContiguous(view, b"C"):
+            raise ValueError(f"{_label(name)}: expected contiguous elements, got a stride of {view.strides[0]} bytes; "
+                             "pass numpy.ascontiguousarray(...)")
+        if writable and view.readonly:
+            raise ValueError(f"{_label(name)}: expected a writable buffer, got a read-only one")
+        if past:
+            raise ValueError(f"{_label(name)}: expected elements aligned to {view.itemsize} bytes, "
+                             f"got an address {past} bytes past a multiple of that")
+        return 0
+
+    cdef int check_overlaps(self, int twin=0) except -1:
+        """No written buffer may share memory with another; with twin > 0 buffer k may be buffer k - twin itself."""
+        cdef int a, b
+        cdef char* begin_a
+        cdef char* begin_b
+        for a in range(self.count):
+            if not self.written[a]:
+                continue
+            begin_a = <char*> self.views[a].buf
+            for b in range(self.count):
+                begin_b = <char*> self.views[b].buf
+                if a == b or begin_a >= begin_b + self.views[b].len or begin_b >= begin_a + self.views[a].len:
+                    continue
+                if not (twin > 0 and a - b == twin and begin_a == begin_b):
+                    raise ValueError(f"{_label(self.names[a])}: expected memory of its own, "
+                                     f"got a buffer that overlaps {_label(self.names[b])}")
+        return 0
+
+
+cdef str _label(object name):
+    return name if isinstance(name, str) else f"{name[0]}[{name[1]}]"
+
+
+cdef str _wanted(str dtype, Py_ssize_t length):
+    return f"a {dtype} vector" if length < 0 else f"{dtype}[{length}]"
+
+
+cdef object _misfit(object name, str dtype, Py_ssize_t length, object value, Py_buffer* view):
+    kind = getattr(value, "dtype", None)
+    if kind is None:
+        kind = "bytes" if view.format == NULL else f"elements of format '{view.format.decode()}' "
+    shape = [view.shape[k] for k in range(view.ndim)]
+    return ValueError(f"{_label(name)}: expected {_wanted(dtype, length)}, got {kind}{shape}")
+
+
+cdef int _threads(object threads) except -1:
+    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= 1024:
+        raise ValueError(f"threads: expected an int from 1 to 1024, got {threads!r}")
+    return threads
+
+
+cdef int _access(object access) except -1:
+    if access not in ACCESSES:
+        raise ValueError(f"access: expected one of {', '.join(ACCESSES)}, got {access!r}")
+    return ACCESSES.index(access)
+
+
+cdef int _count(object values, str name, Py_ssize_t expected) except -1:
+    if len(values) != expected:
+        raise ValueError(f"{name}: expected {expected} values, got {len(values)}")
+    return 0
+
+
+cdef size_t _bound(object value, str name, Py_ssize_t low, Py_ssize_t high) except? 0:
+    if not low <= value <= high:
+        raise ValueError(f"{name}: expected an index from {low} to {high}, got {value}")
+    return value

@@ -1,0 +1,174 @@
+"""Compiled kernels over float32 buffers. Sources: csrc/.
+
+Rules of this module:
+
+* A vector is any object with the buffer protocol that holds contiguous, 4-byte aligned float32 elements in
+  one dimension: a NumPy array, a memoryview. It is borrowed for the call and not kept.
+* Arguments are checked before anything is written. ``ValueError`` (``TypeError`` for an object without a
+  buffer) names the argument, what was expected and what came.
+* The GIL is released while a kernel runs. Every function may be called from any thread. Two calls that write
+  to the same elements at the same time are races, except as an ``access`` promises.
+* ``threads`` is an upper bound; short vectors stay on one. Results are the same bits for any ``threads`` and
+  any instruction set.
+* Counts are of non-finite elements (infinite or not a number) of what the call wrote.
+"""
+
+from collections.abc import Buffer, Sequence
+from typing import Final
+
+ACCESSES: Final[tuple[str, ...]]
+"""How shared elements are written: 'racy', 'relaxed', 'compare_exchange' (csrc/access.hpp)."""
+
+def isas() -> tuple[str, ...]:
+    """The instruction sets that this build and this processor have, best first; 'baseline' is always the
+    last.
+    """
+
+def rules() -> dict[str, tuple[str, ...]]:
+    """The compiled optimizer rules (csrc/rules.hpp) and the names of the numbers each takes per step."""
+
+class Parts:
+    """Ranges of a vector that a `Kernel` treats apart; the elements between them are neither read nor
+    written.
+
+    ``ranges`` are half-open, ascending and do not overlap; ``decays`` says for each whether ``decay``
+    concerns it (default: all). Immutable.
+    """
+
+    def __init__(self, ranges: Sequence[tuple[int, int]], decays: Sequence[bool] | None = None) -> None: ...
+    def __len__(self) -> int: ...
+    @property
+    def end(self) -> int:
+        """The end of the last range; 0 without ranges."""
+
+    def sums_of_squares(self, x: Buffer) -> list[float]:
+        """The sum of squares of each range of ``x`` (float32[>= end]), as `sum_of_squares` gives it."""
+
+class Kernel:
+    """An optimizer rule for one access and one instruction set, chosen once, here.
+
+    ``rule`` is a key of `rules`. ``access``:
+
+    * ``'racy'``: ordinary vector loads and stores; concurrent writers may lose each other's updates.
+    * ``'relaxed'``: relaxed atomic loads and stores of single floats; the same, one element at a time.
+    * ``'compare_exchange'``: nothing is lost; an overtaken writer adds its change to what the faster one
+      left.
+
+    With one writer all three give the same bits. ``isa`` is ``'auto'`` (the best) or one of `isas`. Immutable
+    and picklable.
+    """
+
+    def __init__(self, rule: str, access: str = "racy", isa: str = "auto") -> None: ...
+    @property
+    def rule(self) -> str: ...
+    @property
+    def access(self) -> str: ...
+    @property
+    def isa(self) -> str:
+        """The instruction set in use; never 'auto'."""
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """The names of the numbers that a call takes first."""
+
+    @property
+    def slots(self) -> int:
+        """The number of slots."""
+
+    def __call__(
+        self,
+        scalars: Sequence[float],
+        weights: Buffer,
+        slots: Sequence[Buffer],
+        gradient: Buffer,
+        *,
+        weights_out: Buffer | None = None,
+        slots_out: Sequence[Buffer] | None = None,
+        scale: float = 1.0,
+        clip: float = ...,
+        decay: float = 0.0,
+        parts: Parts | None = None,
+        scales: Sequence[float] | None = None,
+        begin: int = 0,
+        end: int | None = None,
+        threads: int = 1,
+    ) -> int:
+        """Apply the rule once, in one pass over memory; returns the number of elements of which the new
+        weight or any new slot is not finite.
+
+        ``weights``, each slot and ``gradient`` are float32[n] and do not overlap. The gradient is multiplied
+        by ``scale``, clipped to ``[-clip, clip]`` (default: not at all); the weights lose the fraction
+        ``decay`` (weight decay times learning rate); then the rule acts. Results go to ``weights_out`` and
+        ``slots_out`` (each defaults to its input), which may be their own inputs but overlap nothing else;
+        only with access 'racy'.
+
+        ``parts`` limits the call to ranges, and ``scales`` gives each of them a factor on top of ``scale``.
+        ``begin`` and ``end`` limit it to one range, in elements; the buffers stay whole.
+        """
+
+def count_nonfinite(x: Buffer, threads: int = 1) -> int:
+    """The number of elements of ``x`` that are infinite or not a number."""
+
+def sum_of_squares(x: Buffer, threads: int = 1) -> float:
+    """The sum of the squares of ``x``, in double and in a fixed order."""
+
+def weighted_mean(vectors: Sequence[Buffer], weights: Sequence[float], out: Buffer, threads: int = 1) -> None:
+    """``out = sum(weights[k] * vectors[k]) / sum(weights)``, element by element, in the order of k, in
+    double.
+
+    ``vectors`` are float32[n], at least one; ``weights`` are >= 0 with a sum > 0; ``out`` is float32[n] and
+    overlaps none of them.
+    """
+
+def subtract(a: Buffer, b: Buffer, out: Buffer, threads: int = 1) -> int:
+    """``out = a - b`` over float32[n]; returns the number of non-finite results. ``out`` may be ``a`` or
+    ``b``.
+    """
+
+def copy(source: Buffer, out: Buffer, threads: int = 1) -> None:
+    """``out = source`` over float32[n], which do not overlap."""
+
+def blend(weights: Buffer, values: Buffer, alpha: float, access: str = "racy") -> int:
+    """``weights += alpha * (values - weights)`` over float32[n]; returns the number of non-finite results.
+
+    ``alpha = 1`` gives the values exactly. ``access`` as for `Kernel`.
+    """
+
+def move(weights: Buffer, slots: Sequence[Buffer], gradient: Buffer, threads: int = 1) -> None:
+    """Read and write what a rule with that many slots does, and only add: the memory's limit, for
+    benchmarks.
+    """
+
+def non_negative(weights: Buffer, out: Buffer | None = None) -> None:
+    """``out = max(weights, 0)`` over float32[n], in place by default. Keras' NonNeg."""
+
+def bound_norms(
+    weights: Buffer,
+    shape: tuple[int, int, int],
+    *,
+    minimum: float = 0.0,
+    maximum: float = ...,
+    rate: float = 1.0,
+    epsilon: float = 1e-7,
+    out: Buffer | None = None,
+) -> None:
+    """Bring Euclidean norms into ``[minimum, maximum]``, in place by default. Keras' MinMaxNorm, MaxNorm,
+    UnitNorm.
+
+    ``weights`` is float32[outer * reduced * inner], seen as ``shape = (outer, reduced, inner)``; each norm
+    runs over ``reduced``. ``weights *= (rate * clip(norm) + (1 - rate) * norm) / (epsilon + norm)``.
+    """
+
+def atomic_load(words: Buffer, i: int) -> int:
+    """``words[i]`` of a uint64 vector. The four atomic operations are sequentially consistent across
+    processes.
+    """
+
+def atomic_store(words: Buffer, i: int, value: int) -> None:
+    """``words[i] = value``, with ``0 <= value < 2**64``."""
+
+def atomic_add(words: Buffer, i: int, change: int) -> int:
+    """Add ``change`` (modulo 2**64; may be negative) to ``words[i]`` and return the value before."""
+
+def atomic_compare_exchange(words: Buffer, i: int, expected: int, value: int) -> bool:
+    """Set ``words[i]`` to ``value`` if it equals ``expected``; returns whether it did."""

@@ -1,0 +1,26 @@
+"""The only room that knows Keras: models to descriptions, weights to flat buffers, rounds of training.
+
+Importing it imports neither Keras nor TensorFlow; the first call does.
+"""
+
+from elephas_fast.input_spec import InputSpec
+from elephas_fast.keras_bridge.local_state import LaneState
+from elephas_fast.keras_bridge.metrics import MetricState, merge_metrics
+from elephas_fast.keras_bridge.model_spec import ModelSpec, describe
+from elephas_fast.keras_bridge.trainer import RoundLogs, Trainer, trainer_for
+from elephas_fast.keras_bridge.weights import layout_of, set_weights, weights_of
+
+__all__ = [
+    "InputSpec",
+    "LaneState",
+    "MetricState",
+    "ModelSpec",
+    "RoundLogs",
+    "Trainer",
+    "describe",
+    "layout_of",
+    "merge_metrics",
+    "set_weights",
+    "trainer_for",
+    "weights_of",
+]

@@ -1,0 +1,18 @@
+"""Keras' own model files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from elephas_fast.keras_bridge import runtime
+
+
+def save_model(model: Any, path: str) -> None:
+    """Write a model, compiled state included, in the format its suffix (.keras, .h5) says; replaces the file."""
+    model.save(path, overwrite=True)
+
+
+def load_model(path: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """Read a model that Keras wrote, in safe mode: no code from the file is run."""
+    return runtime.keras().models.load_model(path, custom_objects=dict(custom_objects or {}), safe_mode=True)

@@ -1,0 +1,55 @@
+"""Every use of a Keras name that Keras does not document, each with what happens where it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def layers_of(model: Any) -> list[Any]:
+    """All layers inside ``model``, itself first, at any depth."""
+    flatten = getattr(model, "_flatten_layers", None)
+    return list(flatten()) if flatten is not None else list(_walk(model))
+
+
+def seed_generators(model: Any) -> list[Any]:
+    """The ``keras.random.SeedGenerator`` of all layers, each once, in a fixed order."""
+    found: dict[int, Any] = {}
+    for layer in layers_of(model):
+        for generator in getattr(layer, "_seed_generators", ()):
+            found.setdefault(id(generator), generator)
+    return list(found.values())
+
+
+def is_fixed_seed(generator: Any) -> bool:
+    """Whether the user gave the generator its seed; taken to be so where Keras does not tell."""
+    return getattr(generator, "_initial_seed", 0) is not None
+
+
+def templates(model: Any) -> tuple[Any, Any]:
+    """The nesting of a functional model's inputs and outputs; flat lists where Keras does not tell."""
+    inputs = getattr(model, "_inputs_struct", None)
+    outputs = getattr(model, "_outputs_struct", None)
+    return (list(model.inputs) if inputs is None else inputs), (list(model.outputs) if outputs is None else outputs)
+
+
+def loss_tracker(model: Any) -> Any | None:
+    """The metric that averages the total loss, if the model has one."""
+    return getattr(model, "_loss_tracker", None)
+
+
+def calls_with_training(model: Any) -> bool:
+    """Whether ``model.call`` takes ``training``."""
+    return bool(getattr(model, "_call_has_training_arg", True))
+
+
+def compile_arguments(model: Any) -> dict[str, Any]:
+    """What ``model.compile`` was given, as live objects."""
+    kept = getattr(model, "_compile_config", None)
+    return dict(getattr(kept, "config", None) or {})
+
+
+def _walk(layer: Any) -> Iterator[Any]:
+    yield layer
+    for inner in getattr(layer, "layers", ()):
+        yield from _walk(inner)

@@ -1,0 +1,38 @@
+"""Server optimizers with Keras 3's names, arguments and results, applied by compiled kernels; no Keras
+needed.
+
+`SGD`, `RMSprop`, `Adagrad`, `Adadelta` and `Adam` are frozen values; `get` makes one from a Keras optimizer,
+its configuration or a name; `FlatOptimizer` binds one to a `Layout` and applies it.
+"""
+
+from elephas_fast.optimizers.base import Optimizer
+from elephas_fast.optimizers.convert import get
+from elephas_fast.optimizers.flat import FlatOptimizer
+from elephas_fast.optimizers.rules import SGD, Adadelta, Adagrad, Adam, RMSprop
+from elephas_fast.optimizers.schedules import (
+    CosineDecay,
+    CosineDecayRestarts,
+    ExponentialDecay,
+    InverseTimeDecay,
+    PiecewiseConstantDecay,
+    PolynomialDecay,
+    Schedule,
+)
+
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "CosineDecay",
+    "CosineDecayRestarts",
+    "ExponentialDecay",
+    "FlatOptimizer",
+    "InverseTimeDecay",
+    "Optimizer",
+    "PiecewiseConstantDecay",
+    "PolynomialDecay",
+    "RMSprop",
+    "Schedule",
+    "get",
+]

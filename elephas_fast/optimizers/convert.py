@@ -1,0 +1,94 @@
+"""From what users hold (a name, a Keras optimizer, its serialized form) to our optimizers, without importing
+Keras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from elephas_fast.optimizers.base import Optimizer
+from elephas_fast.optimizers.schedules import Schedule
+
+# Keras' common arguments that our optimizers do not have, and the values at which they mean nothing.
+_WITHOUT_MEANING: dict[str, tuple[Any, ...]] = {
+    "use_ema": (False, None),
+    "loss_scale_factor": (None,),
+    "gradient_accumulation_steps": (None, 0),
+}
+_DROPPED = ("name", "ema_momentum", "ema_overwrite_frequency", *_WITHOUT_MEANING)
+_CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
+_HOMES = ("keras", "keras.", "tf_keras.", "tensorflow.")
+
+
+def get(identifier: Any) -> Optimizer:
+    """The optimizer that ``identifier`` names: one of ours, a Keras 3 optimizer, its serialized form, or a
+    name.
+
+    A Keras optimizer's current learning rate and hyper-parameters are taken, its slots are not. Names are
+    Keras' own, in any case ('sgd', 'rmsprop', 'adagrad', 'adadelta', 'adam', 'adamw'). Raises ``ValueError``
+    for an optimizer, schedule or option that a parameter server cannot apply (``use_ema``,
+    ``gradient_accumulation_steps``, loss scaling, custom classes).
+    """
+    if isinstance(identifier, Optimizer):
+        return identifier
+    if isinstance(identifier, str):
+        return _from_keras(identifier, {})
+    if isinstance(identifier, Mapping):
+        registered = identifier.get("registered_name")
+        if registered and registered != identifier.get("class_name"):
+            raise _unsupported(registered)
+        return _from_keras(str(identifier.get("class_name")), identifier.get("config") or {})
+    if callable(getattr(identifier, "get_config", None)) and not isinstance(identifier, type):
+        kind = type(identifier)
+        if not kind.__module__.startswith(_HOMES):
+            raise _unsupported(f"{kind.__module__}.{kind.__name__}")
+        return _from_keras(kind.__name__, {**identifier.get_config(), **_exclusions(identifier)})
+    raise ValueError(
+        "optimizer: expected a name, an optimizer of elephas_fast.optimizers, a Keras optimizer "
+        "or its serialized form, "
+        f"got {type(identifier).__name__}"
+    )
+
+
+def _from_keras(name: str, config: Mapping[str, Any]) -> Optimizer:
+    kinds = {key.lower(): kind for key, kind in Optimizer.registry.items()}
+    decoupled = name.lower() == "adamw"
+    kind = kinds.get("adam" if decoupled else name.lower())
+    if kind is None:
+        raise _unsupported(name)
+    for option, harmless in _WITHOUT_MEANING.items():
+        if option in config and config[option] not in harmless:
+            raise ValueError(
+                f"optimizer {name}: expected {option}={harmless[0]}, got {config[option]!r}, "
+                "which a parameter server cannot apply"
+            )
+    arguments = {key: value for key, value in config.items() if key not in _DROPPED}
+    for clip in _CLIPS:
+        # Keras clips only where the bound is positive.
+        if arguments.get(clip) is not None and arguments[clip] <= 0:
+            arguments[clip] = None
+    if decoupled:
+        arguments.setdefault("weight_decay", 0.004)
+    rate = arguments.get("learning_rate")
+    if isinstance(rate, Schedule):
+        arguments["learning_rate"] = rate.to_config()
+    return Optimizer.from_config({"class_name": kind.__name__, "config": arguments})
+
+
+def _exclusions(optimizer: Any) -> dict[str, Any]:
+    """What Keras' ``exclude_from_weight_decay`` recorded; its configuration does not hold it."""
+    if getattr(optimizer, "_exclude_from_weight_decay", None):
+        raise ValueError(
+            "optimizer: expected exclude_from_weight_decay(var_names=...), got a list of variables, "
+            "which the server process cannot recognise"
+        )
+    pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
+    return {"exclude_from_weight_decay": (pattern.pattern,)} if pattern is not None else {}
+
+
+def _unsupported(name: str) -> ValueError:
+    return ValueError(
+        f"optimizer: expected one of {', '.join(Optimizer.registry)} or AdamW, got {name}, "
+        "which has no compiled rule; choose one of these for the server"
+    )

@@ -1,0 +1,78 @@
+"""A ``SparkModel`` as one file that Keras can read too: the model, and beside it the distributed configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from typing import Any, Final
+
+from elephas_fast.config import TrainingConfig
+from elephas_fast.keras_bridge import describe
+from elephas_fast.keras_bridge.files import load_model, save_model
+
+_ATTRIBUTE: Final = "distributed_config"
+_MEMBER: Final = "elephas_fast.json"
+_CLASSES: Final = ("SparkModel", "AsynchronousSparkModel", "SparkMLlibModel")
+_SAVED: Final = ("mode", "frequency", "batch_size", "update", "access", "staleness", "on_nonfinite")
+
+
+def check_trainable(model: Any, update: str, custom_objects: Mapping[str, Any] | None) -> None:
+    """Raise one sentence for a model that workers could not train."""
+    describe(model, custom_objects, update=update)  # type: ignore[arg-type]
+
+
+def config_of(config: TrainingConfig, parameter_server_mode: str, num_workers: int | None) -> dict[str, Any]:
+    """The configuration that is saved with a model."""
+    saved = {name: getattr(config, name) for name in _SAVED}
+    return {"parameter_server_mode": parameter_server_mode, "num_workers": num_workers, **saved}
+
+
+def save(model: Any, file_name: str, class_name: str, config: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Write ``model`` and ``config``. Raises ``ValueError`` for another suffix, ``FileExistsError`` for a file that is
+    there unless ``overwrite``."""
+    path = os.fspath(file_name)
+    suffix = _suffix(path)
+    if os.path.exists(path) and not overwrite:
+        raise FileExistsError(f"file_name: {path} exists; pass overwrite=True to replace it")
+    text = json.dumps({"class_name": class_name, "config": dict(config)})
+    save_model(model, path)
+    if suffix == ".h5":
+        import h5py
+
+        with h5py.File(path, "r+") as file:
+            file.attrs[_ATTRIBUTE] = text.encode()
+    else:
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(_MEMBER, text)
+
+
+def load(file_name: str, custom_objects: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    """The model and the keywords for ``SparkModel`` in a file. Raises ``ValueError`` where it holds none."""
+    path = os.fspath(file_name)
+    suffix = _suffix(path)
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"file_name: expected a saved model, there is no file {path}")
+    text: Any = None
+    if suffix == ".h5":
+        import h5py
+
+        with h5py.File(path, "r") as file:
+            text = file.attrs.get(_ATTRIBUTE)
+    else:
+        with zipfile.ZipFile(path) as archive:
+            text = archive.read(_MEMBER) if _MEMBER in archive.namelist() else None
+    if text is None:
+        raise ValueError(f"file_name: {path} holds a Keras model but no SparkModel; load it with keras.models.load_model")
+    saved = json.loads(text)
+    if saved.get("class_name") not in _CLASSES:
+        raise ValueError(f"file_name: expected one of {', '.join(_CLASSES)} in {path}, got {saved.get('class_name')!r}")
+    return load_model(path, custom_objects), dict(saved["config"])
+
+
+def _suffix(path: str) -> str:
+    suffix = os.path.splitext(path)[1]
+    if suffix not in (".h5", ".keras"):
+        raise ValueError(f"file_name: expected a name ending in .keras or .h5, got {path!r}")
+    return suffix

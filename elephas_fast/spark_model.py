@@ -1,0 +1,223 @@
+"""``SparkModel``: Elephas' main class, on the compiled core. It translates arguments; the work is in ``spark/``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from elephas_fast.config import TrainingConfig, refuse_unknown, whole
+from elephas_fast.spark import saving
+from elephas_fast.spark.fit import FitRequest, ServerState, fit
+from elephas_fast.spark.inference import evaluate, predict
+
+_CONFIG_OPTIONS = tuple(name for name, _, _ in TrainingConfig.table())
+_FIT_ONLY = ("callbacks", "validation_data")
+_SERVER_MODES = ("http", "socket", "auto", "shm", "ipc", "tcp")
+
+
+class SparkModel:
+    """A compiled Keras model, trained on the partitions of an RDD.
+
+    Args:
+        model: a compiled ``keras.Model``; its weights are replaced by each ``fit``.
+        mode: ``'synchronous'``, ``'asynchronous'`` or ``'hogwild'``. ``None``: synchronous, as Elephas 7; but
+            asynchronous, as Elephas before it, where ``frequency``, ``parameter_server_mode`` or ``port`` is given.
+        frequency: ``'epoch'`` (default), ``'batch'`` or a number of batches: how much is trained between a pull and
+            a push.
+        parameter_server_mode: Elephas' ``'http'`` and ``'socket'`` are accepted and mean ``'auto'``; otherwise a
+            transport: ``'auto'``, ``'shm'``, ``'ipc'``, ``'tcp'``.
+        num_workers: partitions to train on; ``None``: those of the RDD.
+        custom_objects: layers, losses and metrics of your own that Keras cannot find by itself.
+        batch_size: rows per batch, unless ``fit`` is given another.
+        port: TCP port of the parameter server; ``None`` takes a free one.
+        server_optimizer: what the server does with the workers' updates: an ``elephas_fast.optimizers`` object, a
+            Keras optimizer, or a name. ``None``: plain subtraction for ``update='delta'``, the model's own optimizer
+            for ``update='gradient'``.
+        **options: any field of ``TrainingConfig`` (``update``, ``access``, ``staleness``, ``on_nonfinite``, ...).
+
+    Raises ``TypeError`` for an unknown keyword and ``ValueError`` for a bad value, in one sentence. Separate objects
+    may be used in separate threads at once; one object by one thread at a time.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        mode: Any = None,
+        frequency: Any = None,
+        parameter_server_mode: str | None = None,
+        num_workers: int | None = None,
+        custom_objects: Mapping[str, Any] | None = None,
+        batch_size: int = 32,
+        port: int | None = None,
+        *,
+        server_optimizer: Any = None,
+        **options: Any,
+    ) -> None:
+        refuse_unknown(options, [*_CONFIG_OPTIONS], "keyword of SparkModel")
+        if mode is None:
+            older_form = frequency is not None or parameter_server_mode is not None or port is not None
+            mode = "asynchronous" if older_form else "synchronous"
+        transport = _transport(parameter_server_mode, options.pop("transport", None))
+        self._config = TrainingConfig.of(
+            mode=mode,
+            frequency="epoch" if frequency is None else frequency,
+            transport=transport,
+            port=port,
+            batch_size=batch_size,
+            **options,
+        )
+        self.num_workers = _num_workers(num_workers)
+        self.custom_objects = dict(custom_objects or {})
+        self.parameter_server_mode = parameter_server_mode or transport
+        self.server_optimizer = server_optimizer
+        self.training_histories: list[dict[str, list[float]] | None] = []
+        self._master_network = model
+        self._state: ServerState | None = None
+        saving.check_trainable(model, self._config.update, self.custom_objects)
+
+    @property
+    def master_network(self) -> Any:
+        """The driver's Keras model, which holds the trained weights."""
+        return self._master_network
+
+    @master_network.setter
+    def master_network(self, model: Any) -> None:
+        saving.check_trainable(model, self._config.update, self.custom_objects)
+        self._master_network = model
+        self._state = None
+
+    @property
+    def mode(self) -> str:
+        """``'synchronous'``, ``'asynchronous'`` or ``'hogwild'``."""
+        return self._config.mode
+
+    @property
+    def frequency(self) -> str | int:
+        """``'epoch'``, ``'batch'`` or a number of batches."""
+        return self._config.frequency
+
+    @property
+    def batch_size(self) -> int:
+        """Rows per batch unless ``fit`` is given another."""
+        return self._config.batch_size
+
+    @property
+    def port(self) -> int | None:
+        """The TCP port asked for, or ``None``."""
+        return self._config.port
+
+    @property
+    def config(self) -> TrainingConfig:
+        """All options."""
+        return self._config
+
+    @property
+    def weights(self) -> list[Any]:
+        """The weights of ``master_network`` as NumPy arrays."""
+        weights: list[Any] = self._master_network.get_weights()
+        return weights
+
+    def get_config(self) -> dict[str, Any]:
+        """What ``save`` writes beside the model."""
+        return saving.config_of(self._config, self.parameter_server_mode, self.num_workers)
+
+    def fit(self, rdd: Any, **options: Any) -> Any:
+        """Train on an RDD of ``(x, y)`` or ``(x, y, sample_weight)`` rows; returns a Keras ``History``.
+
+        Args:
+            rdd: made by ``to_simple_rdd``, or any RDD of such rows.
+            epochs, batch_size, verbose, validation_split, shuffle, class_weight, seed, ...: fields of
+                ``TrainingConfig``, for this call.
+            callbacks: Keras callbacks, called in the driver at the beginning and end of training and epochs. With
+                callbacks an epoch begins when those of the last have run.
+            validation_data: ``(x, y)`` or ``(x, y, sample_weight)``, evaluated in the driver after each epoch.
+
+        The history holds loss and metrics of each epoch over the rows of all workers (``val_*`` for validation),
+        ``faults`` (what was refused or repeated), ``partitions`` (rows, host and way of each), ``staleness`` (mean,
+        in updates) and ``updates``. ``training_histories`` has the same for each partition.
+        """
+        refuse_unknown(options, [*_CONFIG_OPTIONS, *_FIT_ONLY], "keyword of fit")
+        own = {name: options.pop(name, None) for name in _FIT_ONLY}
+        config = self._config.with_options(**options)
+        request = FitRequest(
+            model=self._master_network,
+            rdd=rdd,
+            config=config,
+            num_workers=self.num_workers,
+            optimizer=self._server_optimizer(config),
+            custom_objects=self.custom_objects,
+            callbacks=own["callbacks"],
+            validation_data=own["validation_data"],
+            state=self._state,
+        )
+        result = fit(request)
+        self.training_histories = result.histories
+        self._state = result.state
+        return result.history
+
+    def _server_optimizer(self, config: TrainingConfig) -> Any:
+        if self.server_optimizer is None and config.update == "gradient":
+            return self._master_network.optimizer
+        return self.server_optimizer
+
+    def predict(self, data: Any, *, batch_size: int | None = None) -> list[Any]:
+        """The output for each row, in order, as a list: of an array or of an RDD of rows."""
+        return predict(
+            self._master_network, data, batch_size=batch_size or self.batch_size, custom_objects=self.custom_objects
+        )
+
+    def evaluate(
+        self,
+        x_test: Any,
+        y_test: Any = None,
+        *,
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        verbose: int = 0,
+        return_dict: bool = False,
+    ) -> Any:
+        """Loss, or ``[loss, metric, ...]``, over all rows of arrays or of an RDD of pairs.
+
+        ``return_dict``: by name instead. ``verbose`` 1 prints the results.
+        """
+        logs = evaluate(
+            self._master_network,
+            x_test,
+            y_test,
+            batch_size=batch_size or self.batch_size,
+            sample_weight=sample_weight,
+            custom_objects=self.custom_objects,
+        )
+        if verbose:
+            print("  ".join(f"{name} {value:.4f}" for name, value in logs.items()))
+        if return_dict:
+            return logs
+        values = list(logs.values())
+        return values[0] if len(values) == 1 else values
+
+    def save(self, file_name: str, overwrite: bool = False) -> None:
+        """Save model and configuration to a ``.keras`` or ``.h5`` file, which Keras alone can load too."""
+        saving.save(self._master_network, file_name, type(self).__name__, self.get_config(), overwrite=overwrite)
+
+
+def load_spark_model(file_name: str, custom_objects: Mapping[str, Any] | None = None) -> SparkModel:
+    """The ``SparkModel`` that ``save`` wrote to a file."""
+    model, config = saving.load(file_name, custom_objects)
+    return SparkModel(model, custom_objects=custom_objects, **config)
+
+
+def _transport(parameter_server_mode: str | None, transport: str | None) -> str:
+    if parameter_server_mode is not None and parameter_server_mode not in _SERVER_MODES:
+        expected = ", ".join(map(repr, _SERVER_MODES))
+        raise ValueError(f"parameter_server_mode: expected one of {expected}, got {parameter_server_mode!r}")
+    if transport == "inproc":
+        raise ValueError(
+            "transport: 'inproc' stays within one process and Spark workers have their own; use 'auto', 'shm', 'ipc' or 'tcp'"
+        )
+    if transport is not None:
+        return transport
+    return "auto" if parameter_server_mode in (None, "http", "socket") else parameter_server_mode
+
+
+def _num_workers(value: Any) -> int | None:
+    return None if value is None else whole("num_workers", value, 1)
