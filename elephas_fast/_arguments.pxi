@@ -1,8 +1,8 @@
 # What _core.pyx does before any kernel runs: borrow the buffers, check the arguments, word the errors.
 
 
-cdef class Buffers:
-    """Buffers borrowed for one call, given back when it ends. A `name` is a string or (string, index)."""
+cdef class _Buffers:
+    """_Buffers borrowed for one call, given back when it ends. A `name` is a string or (string, index)."""
 
     cdef Py_buffer* views
     cdef bint* written
@@ -31,7 +31,7 @@ cdef class Buffers:
     cdef float* floats(self, object value, object name, Py_ssize_t length, bint writable=False) except? NULL:
         """The elements of a float32 vector of `length` elements; `length` < 0 accepts any."""
         cdef Py_buffer* view = self.acquire(value, name, "float32", length, writable)
-        if view.format == NULL or view.itemsize != 4 or strcmp(view.format, b"f") != 0:
+        if view.itemsize != 4 or not _is_native(view.format, b"f"):
             raise _misfit(name, "float32", length, value, view)
         self.check(view, name, "float32", value, length, writable)
         return <float*> view.buf
@@ -39,7 +39,7 @@ cdef class Buffers:
     cdef uint64_t* words(self, object value, bint writable) except? NULL:
         """The elements of a uint64 vector."""
         cdef Py_buffer* view = self.acquire(value, "words", "uint64", -1, writable)
-        if view.format == NULL or view.itemsize != 8 or (strcmp(view.format, b"L") != 0 and strcmp(view.format, b"Q") != 0):
+        if view.itemsize != 8 or not (_is_native(view.format, b"L") or _is_native(view.format, b"Q")):
             raise _misfit("words", "uint64", -1, value, view)
         self.check(view, "words", "uint64", value, -1, writable)
         return <uint64_t*> view.buf
@@ -89,6 +89,13 @@ cdef class Buffers:
                     raise ValueError(f"{_label(self.names[a])}: expected memory of its own, "
                                      f"got a buffer that overlaps {_label(self.names[b])}")
         return 0
+
+
+cdef bint _is_native(const char* format, const char* code):
+    """Whether a buffer holds single elements of that type code, in the machine's byte order."""
+    if format != NULL and (format[0] == b"=" or format[0] == b"@"):
+        format += 1
+    return format != NULL and strcmp(format, code) == 0
 
 
 cdef str _label(object name):

@@ -37,7 +37,6 @@ cdef extern from "kernels.hpp" namespace "elephas" nogil:
     struct Rule:
         const char* name
         int slots
-        int scalar_count
         const char* scalars
         Apply apply[3]
 
@@ -74,8 +73,6 @@ cdef extern from "dispatch.hpp" namespace "elephas" nogil:
     void c_bound_norms "elephas::bound_norms"(
         const Kernels& kernels, const float* weights, float* out, Blocks shape,
         NormBounds bounds) except +
-    void c_move "elephas::move"(
-        const Kernels& kernels, const Operands& o, int slots, size_t n, int threads) except +
 
 
 cdef extern from "atomics.hpp" namespace "elephas" nogil:

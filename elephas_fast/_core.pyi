@@ -13,8 +13,16 @@ Rules of this module:
 * Counts are of non-finite elements (infinite or not a number) of what the call wrote.
 """
 
-from collections.abc import Buffer, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer
+
+# NumPy's own stubs declare the buffer protocol for Python 3.12 and later only.
+_Floats: TypeAlias = NDArray[np.float32] | Buffer
+_Words: TypeAlias = NDArray[np.uint64] | Buffer
 
 ACCESSES: Final[tuple[str, ...]]
 """How shared elements are written: 'racy', 'relaxed', 'compare_exchange' (csrc/access.hpp)."""
@@ -41,7 +49,7 @@ class Parts:
     def end(self) -> int:
         """The end of the last range; 0 without ranges."""
 
-    def sums_of_squares(self, x: Buffer) -> list[float]:
+    def sums_of_squares(self, x: _Floats) -> list[float]:
         """The sum of squares of each range of ``x`` (float32[>= end]), as `sum_of_squares` gives it."""
 
 class Kernel:
@@ -78,12 +86,12 @@ class Kernel:
     def __call__(
         self,
         scalars: Sequence[float],
-        weights: Buffer,
-        slots: Sequence[Buffer],
-        gradient: Buffer,
+        weights: _Floats,
+        slots: Sequence[_Floats],
+        gradient: _Floats,
         *,
-        weights_out: Buffer | None = None,
-        slots_out: Sequence[Buffer] | None = None,
+        weights_out: _Floats | None = None,
+        slots_out: Sequence[_Floats] | None = None,
         scale: float = 1.0,
         clip: float = ...,
         decay: float = 0.0,
@@ -106,13 +114,13 @@ class Kernel:
         ``begin`` and ``end`` limit it to one range, in elements; the buffers stay whole.
         """
 
-def count_nonfinite(x: Buffer, threads: int = 1) -> int:
+def count_nonfinite(x: _Floats, threads: int = 1) -> int:
     """The number of elements of ``x`` that are infinite or not a number."""
 
-def sum_of_squares(x: Buffer, threads: int = 1) -> float:
+def sum_of_squares(x: _Floats, threads: int = 1) -> float:
     """The sum of the squares of ``x``, in double and in a fixed order."""
 
-def weighted_mean(vectors: Sequence[Buffer], weights: Sequence[float], out: Buffer, threads: int = 1) -> None:
+def weighted_mean(vectors: Sequence[_Floats], weights: Sequence[float], out: _Floats, threads: int = 1) -> None:
     """``out = sum(weights[k] * vectors[k]) / sum(weights)``, element by element, in the order of k, in
     double.
 
@@ -120,37 +128,32 @@ def weighted_mean(vectors: Sequence[Buffer], weights: Sequence[float], out: Buff
     overlaps none of them.
     """
 
-def subtract(a: Buffer, b: Buffer, out: Buffer, threads: int = 1) -> int:
+def subtract(a: _Floats, b: _Floats, out: _Floats, threads: int = 1) -> int:
     """``out = a - b`` over float32[n]; returns the number of non-finite results. ``out`` may be ``a`` or
     ``b``.
     """
 
-def copy(source: Buffer, out: Buffer, threads: int = 1) -> None:
+def copy(source: _Floats, out: _Floats, threads: int = 1) -> None:
     """``out = source`` over float32[n], which do not overlap."""
 
-def blend(weights: Buffer, values: Buffer, alpha: float, access: str = "racy") -> int:
+def blend(weights: _Floats, values: _Floats, alpha: float, access: str = "racy") -> int:
     """``weights += alpha * (values - weights)`` over float32[n]; returns the number of non-finite results.
 
     ``alpha = 1`` gives the values exactly. ``access`` as for `Kernel`.
     """
 
-def move(weights: Buffer, slots: Sequence[Buffer], gradient: Buffer, threads: int = 1) -> None:
-    """Read and write what a rule with that many slots does, and only add: the memory's limit, for
-    benchmarks.
-    """
-
-def non_negative(weights: Buffer, out: Buffer | None = None) -> None:
+def non_negative(weights: _Floats, out: _Floats | None = None) -> None:
     """``out = max(weights, 0)`` over float32[n], in place by default. Keras' NonNeg."""
 
 def bound_norms(
-    weights: Buffer,
+    weights: _Floats,
     shape: tuple[int, int, int],
     *,
     minimum: float = 0.0,
     maximum: float = ...,
     rate: float = 1.0,
     epsilon: float = 1e-7,
-    out: Buffer | None = None,
+    out: _Floats | None = None,
 ) -> None:
     """Bring Euclidean norms into ``[minimum, maximum]``, in place by default. Keras' MinMaxNorm, MaxNorm,
     UnitNorm.
@@ -159,16 +162,16 @@ def bound_norms(
     runs over ``reduced``. ``weights *= (rate * clip(norm) + (1 - rate) * norm) / (epsilon + norm)``.
     """
 
-def atomic_load(words: Buffer, i: int) -> int:
+def atomic_load(words: _Words, i: int) -> int:
     """``words[i]`` of a uint64 vector. The four atomic operations are sequentially consistent across
     processes.
     """
 
-def atomic_store(words: Buffer, i: int, value: int) -> None:
+def atomic_store(words: _Words, i: int, value: int) -> None:
     """``words[i] = value``, with ``0 <= value < 2**64``."""
 
-def atomic_add(words: Buffer, i: int, change: int) -> int:
+def atomic_add(words: _Words, i: int, change: int) -> int:
     """Add ``change`` (modulo 2**64; may be negative) to ``words[i]`` and return the value before."""
 
-def atomic_compare_exchange(words: Buffer, i: int, expected: int, value: int) -> bool:
+def atomic_compare_exchange(words: _Words, i: int, expected: int, value: int) -> bool:
     """Set ``words[i]`` to ``value`` if it equals ``expected``; returns whether it did."""

@@ -63,7 +63,7 @@ cdef class Parts:
         return self.parts.back().end if self.parts.size() else 0
 
     def sums_of_squares(self, x):
-        cdef Buffers buffers = Buffers(1)
+        cdef _Buffers buffers = _Buffers(1)
         cdef const float* data = buffers.floats(x, "x", -1)
         cdef vector[double] sums
         cdef size_t k
@@ -126,7 +126,7 @@ cdef class Kernel:
 
     def __call__(self, scalars, weights, slots, gradient, *, weights_out=None, slots_out=None, double scale=1.0,
                  double clip=INFINITY, double decay=0.0, Parts parts=None, scales=None, begin=0, end=None, threads=1):
-        cdef Buffers buffers = Buffers(2 * max_slots + 3)
+        cdef _Buffers buffers = _Buffers(2 * max_slots + 3)
         cdef Operands o
         cdef vector[Part] cut
         cdef size_t bad, first, last
@@ -180,7 +180,7 @@ cdef class Kernel:
 # --- Vectors --------------------------------------------------------------------------------------------
 
 def count_nonfinite(x, threads=1):
-    cdef Buffers buffers = Buffers(1)
+    cdef _Buffers buffers = _Buffers(1)
     cdef const float* data = buffers.floats(x, "x", -1)
     cdef size_t bad, n = buffers.length(0)
     cdef int workers = _threads(threads)
@@ -190,7 +190,7 @@ def count_nonfinite(x, threads=1):
 
 
 def sum_of_squares(x, threads=1):
-    cdef Buffers buffers = Buffers(1)
+    cdef _Buffers buffers = _Buffers(1)
     cdef const float* data = buffers.floats(x, "x", -1)
     cdef size_t n = buffers.length(0)
     cdef int workers = _threads(threads)
@@ -201,7 +201,7 @@ def sum_of_squares(x, threads=1):
 
 
 def weighted_mean(vectors, weights, out, threads=1):
-    cdef Buffers buffers = Buffers(len(vectors) + 1)
+    cdef _Buffers buffers = _Buffers(len(vectors) + 1)
     cdef float* target = buffers.floats(out, "out", -1, True)
     cdef size_t n = buffers.length(0)
     cdef int workers = _threads(threads)
@@ -223,7 +223,7 @@ def weighted_mean(vectors, weights, out, threads=1):
 
 
 def subtract(a, b, out, threads=1):
-    cdef Buffers buffers = Buffers(3)
+    cdef _Buffers buffers = _Buffers(3)
     cdef const float* left = buffers.floats(a, "a", -1)
     cdef size_t n = buffers.length(0)
     cdef const float* right = buffers.floats(b, "b", n)
@@ -237,7 +237,7 @@ def subtract(a, b, out, threads=1):
 
 
 def copy(source, out, threads=1):
-    cdef Buffers buffers = Buffers(2)
+    cdef _Buffers buffers = _Buffers(2)
     cdef const float* origin = buffers.floats(source, "source", -1)
     cdef size_t n = buffers.length(0)
     cdef float* target = buffers.floats(out, "out", n, True)
@@ -248,7 +248,7 @@ def copy(source, out, threads=1):
 
 
 def blend(weights, values, double alpha, access="racy"):
-    cdef Buffers buffers = Buffers(2)
+    cdef _Buffers buffers = _Buffers(2)
     cdef float* target = buffers.floats(weights, "weights", -1, True)
     cdef size_t n = buffers.length(0)
     cdef const float* source = buffers.floats(values, "values", n)
@@ -260,29 +260,10 @@ def blend(weights, values, double alpha, access="racy"):
     return bad
 
 
-def move(weights, slots, gradient, threads=1):
-    cdef Buffers buffers = Buffers(max_slots + 2)
-    cdef Operands o
-    cdef size_t n
-    cdef int k, count = len(slots), workers = _threads(threads)
-    if count > max_slots:
-        raise ValueError(f"slots: expected at most {max_slots} vectors, got {count}")
-    o.weights_out = buffers.floats(weights, "weights", -1, True)
-    o.weights = o.weights_out
-    n = buffers.length(0)
-    for k in range(count):
-        o.slots_out[k] = buffers.floats(slots[k], ("slots", k), n, True)
-        o.slots[k] = o.slots_out[k]
-    o.gradient = buffers.floats(gradient, "gradient", n)
-    buffers.check_overlaps()
-    with nogil:
-        c_move(_best[0], o, count, n, workers)
-
-
 # --- Constraints ----------------------------------------------------------------------------------------
 
 def non_negative(weights, out=None):
-    cdef Buffers buffers = Buffers(2)
+    cdef _Buffers buffers = _Buffers(2)
     cdef const float* source = buffers.floats(weights, "weights", -1)
     cdef size_t n = buffers.length(0)
     cdef float* target = buffers.floats(weights if out is None else out, "out", n, True)
@@ -293,7 +274,7 @@ def non_negative(weights, out=None):
 
 def bound_norms(weights, shape, *, double minimum=0.0, double maximum=INFINITY, double rate=1.0, double epsilon=1e-7,
                 out=None):
-    cdef Buffers buffers = Buffers(2)
+    cdef _Buffers buffers = _Buffers(2)
     cdef const float* source = buffers.floats(weights, "weights", -1)
     cdef size_t n = buffers.length(0)
     cdef float* target = buffers.floats(weights if out is None else out, "out", n, True)
@@ -311,7 +292,7 @@ def bound_norms(weights, shape, *, double minimum=0.0, double maximum=INFINITY, 
 
 # --- Atomic words ---------------------------------------------------------------------------------------
 
-cdef uint64_t* _word(Buffers buffers, object words, Py_ssize_t i, bint writable) except NULL:
+cdef uint64_t* _word(_Buffers buffers, object words, Py_ssize_t i, bint writable) except NULL:
     cdef uint64_t* data = buffers.words(words, writable)
     if not 0 <= i < buffers.length(0):
         raise IndexError(f"i: expected an index from 0 to {buffers.length(0) - 1}, got {i}")
@@ -319,20 +300,20 @@ cdef uint64_t* _word(Buffers buffers, object words, Py_ssize_t i, bint writable)
 
 
 def atomic_load(words, Py_ssize_t i):
-    cdef Buffers buffers = Buffers(1)
+    cdef _Buffers buffers = _Buffers(1)
     return c_atomic_load(_word(buffers, words, i, False))
 
 
 def atomic_store(words, Py_ssize_t i, uint64_t value):
-    cdef Buffers buffers = Buffers(1)
+    cdef _Buffers buffers = _Buffers(1)
     c_atomic_store(_word(buffers, words, i, True), value)
 
 
 def atomic_add(words, Py_ssize_t i, change):
-    cdef Buffers buffers = Buffers(1)
+    cdef _Buffers buffers = _Buffers(1)
     return c_atomic_add(_word(buffers, words, i, True), <uint64_t> (change & 0xFFFFFFFFFFFFFFFF))
 
 
 def atomic_compare_exchange(words, Py_ssize_t i, uint64_t expected, uint64_t value):
-    cdef Buffers buffers = Buffers(1)
+    cdef _Buffers buffers = _Buffers(1)
     return c_atomic_compare_exchange(_word(buffers, words, i, True), expected, value)
