@@ -7,14 +7,13 @@ variables is what one process would have counted over all rows; the result is ex
 from __future__ import annotations
 
 import json
-import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elephas_fast.keras_bridge import local_state, steps
+from elephas_fast.keras_bridge import local_state, private, steps
 from elephas_fast.keras_bridge.local_state import LogSums
 from elephas_fast.keras_bridge.model_spec import ModelSpec, rebuild
 from elephas_fast.keras_bridge.structure import structure_of
@@ -23,7 +22,6 @@ Array = NDArray[Any]
 MetricState = list[Array]
 
 _rebuilt: dict[str, Any] = {}
-_built: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
 
 
 def metric_state(model: Any, signature: steps.Signature | None, logs: LogSums) -> MetricState:
@@ -53,15 +51,13 @@ def merge_metrics(model_or_spec: Any, states: Sequence[MetricState]) -> dict[str
         return {}
     header = json.loads(filled[0][0].tobytes())
     model = _model(model_or_spec)
-    _build(model, steps.Signature(*(_part(part) for part in header["signature"])))
-    variables = local_state.metric_variables(model)
-    shapes = [tuple(variable.shape) for variable in variables]
-    for state in filled:
-        if [array.shape for array in state[1:-1]] != shapes or json.loads(state[0].tobytes())["logs"] != header["logs"]:
+    for state in filled[1:]:
+        if _shapes(state) != _shapes(filled[0]) or json.loads(state[0].tobytes())["logs"] != header["logs"]:
             raise ValueError(
-                f"states: expected {len(shapes)} metric variables of the shapes {shapes}, "
-                f"got {[array.shape for array in state[1:-1]]}; merge states of one model only"
+                f"states: expected metric variables of the shapes {_shapes(filled[0])} as in the first state, "
+                f"got {_shapes(state)}; merge states of one model only"
             )
+    variables = _variables(model, _shapes(filled[0]), steps.Signature(*(_part(part) for part in header["signature"])))
     local_state.assign(variables, [_sum([state[i + 1] for state in filled]) for i in range(len(variables))])
     sums = _sum([state[-1] for state in filled])
     return results(model, dict(zip(header["logs"], map(tuple, sums.tolist()), strict=True)))
@@ -69,7 +65,7 @@ def merge_metrics(model_or_spec: Any, states: Sequence[MetricState]) -> dict[str
 
 def results(model: Any, logs: LogSums) -> dict[str, float]:
     """The present metric results as numbers, or the logs of a custom step that are not the metrics, as Keras does."""
-    measured = {name: _number(value) for name, value in model.get_metrics_result().items()}
+    measured = {name: _number(value) for name, value in private.metric_results(model).items()}
     if logs and set(logs) != set(measured):
         return {name: total / rows for name, (total, rows) in logs.items()}
     return measured
@@ -77,22 +73,41 @@ def results(model: Any, logs: LogSums) -> dict[str, float]:
 
 def add_logs(sums: LogSums, logs: Any, rows: int) -> None:
     """Add a batch's logs to the sums, weighted by its rows."""
-    for name, value in (logs or {}).items():
+    for name, value in logs.items() if isinstance(logs, Mapping) else ():
         total, count = sums.get(name, (0.0, 0.0))
         sums[name] = (total + float(np.mean(np.asarray(value))) * rows, count + rows)
 
 
-def _build(model: Any, signature: steps.Signature) -> None:
-    """Create the metric variables by tracing ``test_step``; a model that runs eagerly evaluates a row of zeros."""
-    if _built.get(model) == model.metrics:
-        return
-    function = steps.test_function(model, structure_of(model))
-    function.prepare(signature)
-    if model.run_eagerly:
-        saved = local_state.read(model.variables)
-        function.call(_Zeros(signature))
-        local_state.assign(model.variables, saved)
-    _built[model] = model.metrics
+def _variables(model: Any, shapes: list[tuple[int, ...]], signature: steps.Signature) -> list[Any]:
+    """The model's metric variables, which must have these shapes; metrics that are not built yet are built."""
+    found = local_state.metric_variables(model)
+    failure: Exception | None = None
+    if [tuple(variable.shape) for variable in found] != shapes:
+        failure = _build(model, signature)
+        found = local_state.metric_variables(model)
+    if [tuple(variable.shape) for variable in found] != shapes:
+        raise ValueError(
+            f"states: expected metric variables of the model '{model.name}', got ones of the shapes {shapes}; "
+            "merge with the model that was described"
+        ) from failure
+    return found
+
+
+def _build(model: Any, signature: steps.Signature) -> Exception | None:
+    """Build the metrics by tracing a step, which runs nothing; a model that runs eagerly evaluates a row of zeros."""
+    structure = structure_of(model)
+    try:
+        function = steps.test_function(model, structure)
+        function.prepare(signature)
+        if model.run_eagerly:
+            saved = local_state.read(model.variables)
+            function.call(_Zeros(signature))
+            local_state.assign(model.variables, saved)
+    except Exception as error:  # a model with its own train_step need not be able to evaluate
+        if model.run_eagerly:
+            return error
+        steps.train_function(model, structure).prepare(signature)
+    return None
 
 
 class _Zeros:
@@ -112,6 +127,10 @@ def _empty(part: steps.Part) -> tuple[Array, ...]:
 
 def _part(part: Any) -> steps.Part:
     return tuple((dtype, tuple(shape)) for dtype, shape in part)
+
+
+def _shapes(state: MetricState) -> list[tuple[int, ...]]:
+    return [array.shape for array in state[1:-1]]
 
 
 def _sum(arrays: Sequence[Array]) -> Array:

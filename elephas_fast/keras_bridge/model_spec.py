@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import importlib
 import inspect
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from elephas_fast.input_spec import InputSpec
@@ -37,6 +38,11 @@ class ModelSpec:
     inputs: tuple[InputSpec, ...]
     outputs: tuple[InputSpec, ...]
     digest: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Start TensorFlow quietly before the user's classes are unpickled, which would import it."""
+        first = _ImportFirst() if self.custom_objects else None
+        return _unpickled, (first, *(getattr(self, part.name) for part in fields(self)))
 
 
 def describe(model: Any, custom_objects: Mapping[str, Any] | None = None, *, update: Update = "delta") -> ModelSpec:
@@ -68,11 +74,11 @@ def describe(model: Any, custom_objects: Mapping[str, Any] | None = None, *, upd
     objects = user_objects.gather(model, [configuration, compile_config], custom_objects)
     text = json.dumps(configuration)
     spec = ModelSpec(text, compile_config, objects, layout.to_json(), (), (), "")
-    structure = structure_of(rebuild(spec))
+    rebuilt = rebuild(spec)
+    _check_vocabularies(model, rebuilt)
+    structure = structure_of(rebuilt)
     digest = _digest(text, json.dumps(compile_config, default=repr, sort_keys=True), layout.to_json(), objects)
-    return ModelSpec(
-        text, compile_config, objects, layout.to_json(), structure.inputs, structure.outputs, digest
-    )
+    return ModelSpec(text, compile_config, objects, layout.to_json(), structure.inputs, structure.outputs, digest)
 
 
 def rebuild(spec: ModelSpec) -> Any:
@@ -100,6 +106,15 @@ def rebuild(spec: ModelSpec) -> Any:
             "compile_from_config() too, so that workers can compile it"
         )
     return model
+
+
+class _ImportFirst:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return runtime.import_quietly, ()
+
+
+def _unpickled(_: None, *parts: Any) -> ModelSpec:
+    return ModelSpec(*parts)
 
 
 class _Mismatch(Exception):
@@ -160,9 +175,19 @@ def _check_lambdas(model: Any) -> None:
             raise ValueError("model: compiled with a Python lambda, which cannot travel; use a named function")
 
 
+def _check_vocabularies(model: Any, rebuilt: Any) -> None:
+    for layer, again in zip(private.layers_of(model), private.layers_of(rebuilt), strict=False):
+        if hasattr(layer, "vocabulary_size") and layer.vocabulary_size() != again.vocabulary_size():
+            raise ValueError(
+                f"model: layer '{layer.name}' was adapted, and Keras leaves its vocabulary out of the configuration; "
+                "create the layer with vocabulary=layer.get_vocabulary()"
+            )
+
+
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
+    """The cause in one line: Keras puts it after the configuration it could not read."""
+    text = str(error).rsplit("Exception encountered:", 1)[-1].strip().splitlines()
+    return text[0].rstrip(".") if text else type(error).__name__
 
 
 def _digest(*parts: Any) -> str:
@@ -173,9 +198,7 @@ def _digest(*parts: Any) -> str:
         state.update(text.encode() + b"\0")
     if objects:
         try:
-            import cloudpickle
-
-            state.update(cloudpickle.dumps(sorted(objects.items())))
+            state.update(importlib.import_module("cloudpickle").dumps(sorted(objects.items())))
         except Exception:  # not installed, or an object that does not pickle
             state.update(uuid.uuid4().bytes)
     return state.hexdigest()

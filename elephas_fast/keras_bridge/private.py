@@ -1,4 +1,4 @@
-"""Every use of a Keras name that Keras does not document, each with what happens where it is missing."""
+"""Every reliance on what Keras does not document, each with what happens where it is otherwise."""
 
 from __future__ import annotations
 
@@ -36,6 +36,14 @@ def templates(model: Any) -> tuple[Any, Any]:
 def loss_tracker(model: Any) -> Any | None:
     """The metric that averages the total loss, if the model has one."""
     return getattr(model, "_loss_tracker", None)
+
+
+def metric_results(model: Any) -> dict[str, Any]:
+    """What ``model.get_metrics_result`` gives; nothing where compiled metrics have not seen a batch."""
+    try:
+        return dict(model.get_metrics_result())
+    except ValueError:  # raised by the container of compiled metrics, which is not built
+        return {}
 
 
 def calls_with_training(model: Any) -> bool:

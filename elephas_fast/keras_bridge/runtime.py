@@ -11,33 +11,40 @@ from collections.abc import Iterator
 from typing import Any
 
 _starting = threading.RLock()
+_started = False
 
 
 def start(threads: int | None = None) -> None:
-    """Import TensorFlow and Keras if this process has not, and set TensorFlow's thread pools.
+    """Import TensorFlow and Keras and set TensorFlow's thread pools, once in a process.
 
     ``threads`` (intra-op and inter-op) only has an effect before TensorFlow's first operation in this process; later
-    calls leave the running pools alone. TensorFlow's start-up messages on stderr are dropped unless the import fails.
+    calls leave the running pools alone. TensorFlow's start-up messages on stderr are dropped unless it fails.
 
     Raises ``RuntimeError`` where Keras runs on another backend.
     """
+    global _started
+    if _started:
+        return
     with _starting:
-        first = "tensorflow" not in sys.modules
-        with _quiet_stderr() if first else contextlib.nullcontext():
-            import keras
-            import tensorflow as tf
+        import_quietly()
+        tf = sys.modules["tensorflow"]
+        if threads is not None:
+            with contextlib.suppress(RuntimeError):  # TensorFlow already runs with other values
+                tf.config.threading.set_intra_op_parallelism_threads(threads)
+                tf.config.threading.set_inter_op_parallelism_threads(threads)
+        with _quiet_stderr():
+            tf.constant(0)
+        _started = True
 
-            if threads is not None:
-                with contextlib.suppress(RuntimeError):  # TensorFlow already runs with other values
-                    tf.config.threading.set_intra_op_parallelism_threads(threads)
-                    tf.config.threading.set_inter_op_parallelism_threads(threads)
-            if first:
-                tf.constant(0)
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            f"Keras: expected the TensorFlow backend, got '{keras.backend.backend()}'; "
-            "set KERAS_BACKEND=tensorflow before Keras is imported"
-        )
+
+def import_quietly() -> None:
+    """Import TensorFlow and Keras without TensorFlow's messages on stderr, and leave its settings open."""
+    wanted = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    _check_backend(sys.modules["keras"].backend.backend() if "keras" in sys.modules else wanted)
+    with _starting, contextlib.nullcontext() if "tensorflow" in sys.modules else _quiet_stderr():
+        import keras
+        import tensorflow  # noqa: F401
+    _check_backend(keras.backend.backend())
 
 
 def keras() -> Any:
@@ -50,6 +57,14 @@ def tensorflow() -> Any:
     """The ``tensorflow`` module."""
     start()
     return sys.modules["tensorflow"]
+
+
+def _check_backend(name: str) -> None:
+    if name != "tensorflow":
+        raise RuntimeError(
+            f"Keras: expected the TensorFlow backend, got '{name}'; "
+            "set KERAS_BACKEND=tensorflow before Keras is imported"
+        )
 
 
 @contextlib.contextmanager

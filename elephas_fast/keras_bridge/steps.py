@@ -6,7 +6,7 @@ no second trace. Many batches of one size run as a single call that loops in the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -123,7 +123,7 @@ class StepFunction:
         tf = runtime.tensorflow()
         specs = signature.tensor_specs()
         call = tf.function(one, autograph=False, jit_compile=self._model.jit_compile).get_concrete_function(*specs)
-        as_metrics = not self._own or set(call.structured_outputs) == set(self._model.get_metrics_result())
+        as_metrics = not self._own or _names(call.structured_outputs) == set(private.metric_results(self._model))
 
         def loop(batch_size: Any, *flat: Any) -> Any:
             rows = tf.shape(flat[0])[0]
@@ -154,22 +154,23 @@ class StepFunction:
 
 def train_function(model: Any, structure: Structure) -> StepFunction:
     """The model's ``train_step``, or its own train function where it overrides ``make_train_function``."""
-    whole = None
-    if _overrides(model, "make_train_function"):
-        model.make_train_function()
-        whole = lambda data: model.train_function(iter([data]))  # noqa: E731
-    own = _overrides(model, "train_step", "compute_metrics")
-    return StepFunction(model, structure, model.train_step, own=own, whole=whole)
+    return _function_of(model, structure, "train")
 
 
 def test_function(model: Any, structure: Structure) -> StepFunction:
     """The model's ``test_step``, or its own test function where it overrides ``make_test_function``."""
-    whole = None
-    if _overrides(model, "make_test_function"):
-        model.make_test_function()
-        whole = lambda data: model.test_function(iter([data]))  # noqa: E731
-    own = _overrides(model, "test_step", "compute_metrics")
-    return StepFunction(model, structure, model.test_step, own=own, whole=whole)
+    return _function_of(model, structure, "test")
+
+
+def _function_of(model: Any, structure: Structure, kind: str) -> StepFunction:
+    def whole(data: Any) -> Any:
+        return getattr(model, f"{kind}_function")(iter([data]))
+
+    own = _overrides(model, f"{kind}_step", "compute_metrics")
+    if not _overrides(model, f"make_{kind}_function"):
+        return StepFunction(model, structure, getattr(model, f"{kind}_step"), own=own)
+    getattr(model, f"make_{kind}_function")()
+    return StepFunction(model, structure, getattr(model, f"{kind}_step"), own=own, whole=whole)
 
 
 def predict_function(model: Any, structure: Structure) -> StepFunction:
@@ -207,6 +208,10 @@ def gradient_function(model: Any, structure: Structure) -> StepFunction:
 def _overrides(model: Any, *methods: str) -> bool:
     base = runtime.keras().Model
     return any(getattr(type(model), method) is not getattr(base, method) for method in methods)
+
+
+def _names(logs: Any) -> set[str]:
+    return set(logs) if isinstance(logs, Mapping) else set()
 
 
 def _part(arrays: tuple[Array, ...]) -> Part:

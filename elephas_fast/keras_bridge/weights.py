@@ -37,7 +37,7 @@ def weights_of(
     model: Any, layout: Layout, flat: Float32Array | None = None, opaque: ByteArray | None = None
 ) -> tuple[Float32Array, ByteArray]:
     """Copy the model's weights into ``flat`` (float32[layout.size]) and ``opaque`` (uint8[layout.opaque_size])."""
-    return layout.flatten([v.value.numpy() for v in model.weights], flat, opaque)
+    return layout.flatten([np.asarray(v.value.read_value()) for v in model.weights], flat, opaque)
 
 
 def set_weights(model: Any, layout: Layout, flat: Float32Array, opaque: ByteArray) -> None:
@@ -148,7 +148,7 @@ def _aligned_copy(tensor: Tensor, flat: Float32Array, opaque: ByteArray, dtype: 
     itemsize = np.dtype(dtype).itemsize
     raw = np.empty(tensor.size * itemsize + _ALIGNMENT, np.uint8)
     offset = -raw.__array_interface__["data"][0] % _ALIGNMENT
-    copy = raw[offset : offset + tensor.size * itemsize].view(dtype)
+    copy: NDArray[Any] = raw[offset : offset + tensor.size * itemsize].view(dtype)
     if tensor.role == "opaque":
         copy[:] = opaque[tensor.offset : tensor.offset + tensor.nbytes].view(dtype)
     else:
