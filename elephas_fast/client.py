@@ -7,9 +7,8 @@ over in its outbox, so that an application is never half done if this process is
 
 from __future__ import annotations
 
+import contextlib
 import random
-import socket
-import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elephas_fast import _core
-from elephas_fast.config import TRANSPORTS
+from elephas_fast.config import TRANSPORTS, ServerSettings, whole
 from elephas_fast.layout import ByteArray, Float32Array, Layout
-from elephas_fast.server.settings import ServerSettings
 from elephas_fast.store import Mark, ParameterStore, Segment
-from elephas_fast.transport import Address, Channel, TransportError, receive
+from elephas_fast.transport import Address, Channel, Lifeline, TransportError, receive
 from elephas_fast.wire import (
     PROTOCOL_VERSION,
     Ack,
@@ -35,6 +33,7 @@ from elephas_fast.wire import (
     Message,
     Observe,
     Observed,
+    ProtocolError,
     Pull,
     Push,
     Report,
@@ -131,7 +130,8 @@ class Client:
         self._timeout, self._patience = timeout, patience
         self._next_request = random.getrandbits(32)
         self._in_flight: tuple[Push, list[Frame], int] | None = None
-        self._life: socket.socket | None = None
+        self._round_open = False
+        self._lifeline: Lifeline | None = None
         self._segment: Segment | None = None
         self._store: ParameterStore | None = None
         self._channel: Channel | None = None
@@ -153,14 +153,17 @@ class Client:
             if endpoint is None:
                 continue
             if scheme == "shm":
-                given = receive(endpoint, self._address.key)
+                try:
+                    given = receive(endpoint, self._address.key)
+                except PermissionError as error:
+                    raise PushRefused("key", str(error)) from None
                 if given is None:
                     continue
                 self._segment = Segment.attach(given[0])
-                self._life = given[1]
+                self._lifeline = given[1]
                 endpoint = self._address.endpoint("ipc")
                 assert endpoint is not None
-            elif scheme == "ipc" and transport == "auto":
+            elif scheme == "ipc" and transport == "auto" and self._address.endpoint("shm"):
                 continue  # on the server's host shm would have worked; elsewhere an abstract name leads nowhere
             return scheme, endpoint
         offered = ", ".join(e.partition("://")[0] for e in self._address.endpoints)
@@ -187,8 +190,8 @@ class Client:
         self._applies_itself = self._segment is not None and self.settings.mode == "hogwild"
         self._outbox: tuple[Float32Array, ByteArray] | None = None
         if self._segment is not None:
-            assert self._life is not None
-            self._life.sendall(struct.pack("<QQ", self._line, self._generation))
+            assert self._lifeline is not None
+            self._lifeline.introduce(self._line, self._generation)
             self._store = ParameterStore.attach(
                 self._segment,
                 self.settings.optimizer,
@@ -208,7 +211,8 @@ class Client:
     def vector(self) -> tuple[Float32Array, ByteArray]:
         """The buffers whose contents the cheapest push sends: float32[size] and uint8[opaque]; owned by the client.
 
-        Fill them and pass them to ``push``; leave them alone until that push has been waited for.
+        Fill them and pass them to ``push``; leave them alone until that push has been waited for, in synchronous mode
+        until its round is complete: until the next ``pull`` or ``begin_round`` has returned.
         """
         return self._vector
 
@@ -224,18 +228,22 @@ class Client:
         """Send one update: float32[n], a gradient or pseudo-gradient (before - after).
 
         Returns when it has been applied (in synchronous mode: accepted for its round). With ``wait=False`` returns
-        ``None`` at once; ``gradient`` must then stay unchanged until ``wait``. ``rows`` weighs it in a synchronous
-        mean; ``base_version``: the version it was computed on. One push is in flight at a time.
+        ``None`` at once; ``gradient`` must then stay unchanged until ``wait``. ``opaque`` replaces the server's opaque
+        bytes; ``None`` leaves them. ``rows`` weighs it in a synchronous mean; ``base_version``: the version it was
+        computed on. One push is in flight at a time; in synchronous mode the round of the last one is waited for.
         """
         layout = self.layout
         if not isinstance(gradient, np.ndarray) or gradient.dtype != np.float32 or gradient.shape != (layout.size,):
             got = f"{gradient.dtype}{list(gradient.shape)}" if isinstance(gradient, np.ndarray) else repr(gradient)
             raise ValueError(f"gradient: expected float32[{layout.size}], got {got}")
         if opaque is not None and (opaque.dtype != np.uint8 or opaque.shape != (layout.opaque_size,)):
-            raise ValueError(
-                f"opaque: expected uint8[{layout.opaque_size}], got {opaque.dtype}{list(opaque.shape)}"
-            )
+            raise ValueError(f"opaque: expected uint8[{layout.opaque_size}], got {opaque.dtype}{list(opaque.shape)}")
+        rows = whole("rows", rows, 0)
+        self._check_open()
         self.wait()
+        if self._round_open:
+            self._exchange(Pull(purpose="evaluate", clock=self.clock, outbox=False, weights=False), Weights)
+            self._round_open = False
         gradient = np.ascontiguousarray(gradient)
         mark = Mark(self._line, self._generation, self.clock + 1)
         if self._applies_itself:
@@ -246,14 +254,15 @@ class Client:
             _fill(self._outbox, gradient, opaque)
         else:
             payload = [gradient.view(np.uint8).data]
-            if layout.opaque_size:
-                payload.append((self._vector[1] if opaque is None else opaque).data)
+            if opaque is not None and layout.opaque_size:
+                payload.append(np.ascontiguousarray(opaque).data)
         push = Push(
             generation=mark.generation,
             clock=mark.clock,
             base_version=self.version if base_version is None else base_version,
             rows=rows,
             outbox=self._outbox is not None,
+            opaque=opaque is not None and layout.opaque_size > 0,
         )
         self._in_flight = (push, payload, self._send(push, payload))
         return self.wait() if wait else None
@@ -276,8 +285,13 @@ class Client:
         if self._in_flight is None:
             return None
         push, payload, request = self._in_flight
-        ack = self._await(push, payload, request, Ack)
+        try:
+            ack = self._await(push, payload, request, Ack)
+        except PushRefused:
+            self._in_flight = None
+            raise
         self._in_flight = None
+        self._round_open = self.settings.mode == "synchronous"
         self.clock = push.clock
         self.version = ack.version
         return Receipt(ack.status, ack.version)
@@ -308,6 +322,7 @@ class Client:
         return self._take("evaluate", out, opaque, ask=self.settings.mode == "synchronous").version
 
     def _take(self, purpose: str, out: Float32Array, opaque: ByteArray | None, *, ask: bool = True) -> Turn:
+        self._check_open()
         local = self._store is not None
         turn = Turn(self.version, False, 0.0)
         if local and purpose == "observe":
@@ -315,6 +330,7 @@ class Client:
         if ask or not local:
             pull = Pull(purpose=purpose, clock=self.clock, outbox=False, weights=not local)
             reply, payload = self._exchange(pull, Weights)
+            self._round_open = False
             turn = Turn(reply.version, reply.stop, reply.learning_rate)
             if self._store is not None:
                 self._store.set_learning_rate(reply.server_learning_rate)
@@ -343,7 +359,7 @@ class Client:
         self._request(report, [pack_arrays(state) for state in metric_states], expect=Ack)
 
     def observe(self, seen: int) -> tuple[Observed, Report | None, list[list[NDArray[Any]]]]:
-        """The first report after ``seen`` and its metric states, or ``None``; the reply tells whether there are more."""
+        """The first report after ``seen`` and its metric states, or ``None``; the reply says whether there are more."""
         reply, payload = self._exchange(Observe(seen=seen), Observed)
         if not payload:
             return reply, None, []
@@ -370,20 +386,30 @@ class Client:
     def close(self) -> None:
         """Leave. What is in flight is not waited for. Safe to call twice."""
         if self._channel is not None:
-            goodbye = Goodbye(request=0)
-            self._channel.send(encode(goodbye), 0.1)
-            self._channel.receive(0.5)
+            self._take_leave(self._channel)
             self._channel.close()
             self._channel = None
         if hasattr(self, "_vector"):
             del self._vector, self._outbox
-        self._store = None
+        if self._store is not None:
+            self._store.close()
+            self._store = None
         if self._segment is not None:
             self._segment.close()
             self._segment = None
-        if self._life is not None:
-            self._life.close()
-            self._life = None
+        if self._lifeline is not None:
+            self._lifeline.close()
+            self._lifeline = None
+
+    def _take_leave(self, channel: Channel) -> None:
+        """Say goodbye and see it answered, within half a second: what is unsent when a channel closes is dropped."""
+        goodbye = Goodbye(request=self._next_request + 1)
+        channel.send(encode(goodbye), 0.1)
+        deadline = time.monotonic() + 0.5
+        while frames := channel.receive(deadline - time.monotonic()):
+            with contextlib.suppress(ProtocolError):
+                if decode(frames)[0].request == goodbye.request:
+                    return
 
     def __enter__(self) -> Client:
         return self
@@ -391,11 +417,14 @@ class Client:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _send(self, message: Message, payload: Sequence[Frame]) -> int:
+    def _check_open(self) -> Channel:
         if self._channel is None:
             raise RuntimeError("the client is closed")
+        return self._channel
+
+    def _send(self, message: Message, payload: Sequence[Frame]) -> int:
         self._next_request += 1
-        self._channel.send(encode(replace(message, request=self._next_request), payload), self._timeout)
+        self._check_open().send(encode(replace(message, request=self._next_request), payload), self._timeout)
         return self._next_request
 
     def _request(self, message: Message, payload: Sequence[Frame] = (), *, expect: type, rehello: bool = True) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -14,11 +15,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from elephas_fast.config import MODES, TRANSPORTS, refuse_unknown
+from elephas_fast.config import MODES, TRANSPORTS, ServerSettings, refuse_unknown
 from elephas_fast.layout import ByteArray, Float32Array, Layout
 from elephas_fast.optimizers import SGD
 from elephas_fast.optimizers import get as get_optimizer
-from elephas_fast.server import ParameterServer, ServerSettings
+from elephas_fast.server import ParameterServer
 from elephas_fast.store import ParameterStore
 from elephas_fast.transport import Address, Listener, new_name, resolve_bind_host
 
@@ -139,10 +140,14 @@ class ParameterCluster:
 
     def start(self) -> ParameterCluster:
         """Start the server. Raises ``ServerLost`` with its own words if it cannot start (a taken port, say)."""
-        if self._transport == "inproc":
-            self._start_thread()
-        else:
-            self._start_process()
+        try:
+            if self._transport == "inproc":
+                self._start_thread()
+            else:
+                self._start_process()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def check(self) -> None:
@@ -161,8 +166,10 @@ class ParameterCluster:
             self._thread.join(_STOP_SECONDS)
             self._server = self._thread = None
         if self._process is not None:
-            assert self._process.stdin is not None and self._process.stdout is not None
-            self._process.stdin.close()
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
             try:
                 self._process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
@@ -229,17 +236,18 @@ class ParameterCluster:
             env=_environment(),
             start_new_session=True,
         )
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(task) + "\n")
             self._process.stdin.flush()
             ready, _, _ = select.select([self._process.stdout], [], [], _START_SECONDS)
             line = self._process.stdout.readline() if ready else ""
         except OSError as error:
-            line = json.dumps({"error": str(error)})
-        answer = json.loads(line) if line else {"error": f"no answer within {_START_SECONDS:.0f} s"}
+            ready, line = [], json.dumps({"error": str(error)})
+        silence = "its process ended" if ready else f"no answer within {_START_SECONDS:.0f} s"
+        answer = json.loads(line) if line else {"error": silence}
         if "error" in answer:
-            self.stop()
             raise ServerLost(f"the parameter server could not start: {answer['error']}")
         self._address = Address(tuple(answer["endpoints"]), self._key)
 

@@ -1,12 +1,13 @@
 """Every option of a training run, checked in one place.
 
-``TrainingConfig`` is the only list of options: what ``SparkModel`` accepts, what a worker receives and what the option
-table of the README shows are made from its fields.
+``TrainingConfig`` is the only list of a user's options: what ``SparkModel`` accepts and what a worker receives are made
+from its fields. ``ServerSettings`` is what one server process is told.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -84,7 +85,7 @@ class TrainingConfig:
         _real("straggler_timeout", self.straggler_timeout, "seconds > 0", lambda v: v > 0)
         if not isinstance(self.shuffle, bool):
             raise TypeError(f"shuffle: expected True or False, got {self.shuffle!r}")
-        verbose = self.verbose
+        verbose: object = self.verbose
         if verbose == "auto":
             object.__setattr__(self, "verbose", 1)
         elif isinstance(verbose, bool):
@@ -115,6 +116,44 @@ class TrainingConfig:
     def table(cls) -> list[tuple[str, Any, str]]:
         """(name, default, meaning) of every option, in order, for documentation."""
         return [(f.name, f.default, f.metadata["meaning"]) for f in fields(cls)]
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How one server behaves: given to it at its start, and by it to its clients.
+
+    ``workers``: members of a synchronous or bounded group; ``partitions``: ledger lines kept for Spark partitions;
+    ``optimizer``: ``Optimizer.to_config()``.
+    """
+
+    mode: str
+    access: str
+    optimizer: dict[str, Any]
+    on_nonfinite: str = "reject"
+    staleness: int | None = None
+    workers: int = 1
+    partitions: int = 0
+    state_rate: float = 1.0
+    threads: int = 1
+
+    @property
+    def store_access(self) -> str:
+        """The access the store is opened with."""
+        return self.access if self.mode == "hogwild" else "atomic"
+
+    @property
+    def gated_each_round(self) -> bool:
+        """Whether a worker has to ask before each round, not only before each epoch."""
+        return self.mode == "synchronous" or self.staleness is not None
+
+    def to_json(self) -> str:
+        """As text; ``from_json`` reads it back."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ServerSettings:
+        """What ``to_json`` wrote."""
+        return cls(**json.loads(text))
 
 
 def refuse_unknown(given: Mapping[str, Any], known: list[str], what: str) -> None:

@@ -90,6 +90,9 @@ class Layout:
         text = json.dumps([places, self.trainable_size, self.size, self.opaque_size])
         object.__setattr__(self, "fingerprint", hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
 
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
     @classmethod
     def build(cls, specs: Iterable[TensorSpec]) -> Layout:
         """Give each weight its place.
@@ -224,5 +227,6 @@ def _numpy_dtype(name: str) -> np.dtype[Any]:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return dtype
     return np.dtype(name)

@@ -212,7 +212,8 @@ def _transport(parameter_server_mode: str | None, transport: str | None) -> str:
         raise ValueError(f"parameter_server_mode: expected one of {expected}, got {parameter_server_mode!r}")
     if transport == "inproc":
         raise ValueError(
-            "transport: 'inproc' stays within one process and Spark workers have their own; use 'auto', 'shm', 'ipc' or 'tcp'"
+            "transport: 'inproc' stays within one process and Spark workers have their own; "
+            "use 'auto', 'shm', 'ipc' or 'tcp'"
         )
     if transport is not None:
         return transport

@@ -196,6 +196,7 @@ class _Loop:
             delta,
             opaque,
             class_weight=self._config.class_weight,
+            progress=progress,
         )
         self._leave(lane)
         rows = sum(end - begin for begin, end in batches)
@@ -205,7 +206,6 @@ class _Loop:
         lane.rounds_done += 1
         if receipt.status == "applied":
             lane.staleness += max(0, receipt.version - 1 - lane.turn.version)
-        progress(rows)
 
     def _report_epoch(self, lane: _Lane, epoch: int) -> None:
         self._enter(lane)
@@ -245,4 +245,3 @@ class _Loop:
         )
         lane.client.report(report, *states)
         self._reported = time.monotonic()
-

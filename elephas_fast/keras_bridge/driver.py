@@ -48,7 +48,9 @@ class DriverCallbacks:
     def _learning_rate(self) -> float:
         """0 where the optimizer follows a schedule, which callbacks cannot change."""
         optimizer = self._model.optimizer
-        if isinstance(getattr(optimizer, "_learning_rate", None), runtime.keras().optimizers.schedules.LearningRateSchedule):
+        if isinstance(
+            getattr(optimizer, "_learning_rate", None), runtime.keras().optimizers.schedules.LearningRateSchedule
+        ):
             return 0.0
         return float(np.asarray(optimizer.learning_rate))
 

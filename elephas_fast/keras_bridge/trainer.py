@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -23,6 +23,7 @@ from elephas_fast.layout import ByteArray, Float32Array, Layout
 
 Batches = Sequence[tuple[int, int]]
 Indices = NDArray[np.int64]
+Progress = Callable[[int], None]
 Rows_ = TypeVar("Rows_", bound="Rows")
 
 _CHUNK_BYTES = 1 << 23
@@ -96,16 +97,17 @@ class Trainer:
         out_opaque: ByteArray | None = None,
         *,
         class_weight: Mapping[int, float] | None = None,
+        progress: Progress | None = None,
     ) -> RoundLogs:
         """Train the batches with the model's own optimizer and ``train_step``.
 
         ``indices``: int64[rows], the order of the epoch; ``batches``: ``(begin, end)`` into it. Writes, the buffers
         staying the caller's: ``out_delta`` (float32[layout.size]) = weights before - after, for the trainable part,
         and the new values themselves for the state part; ``out_opaque`` (uint8[layout.opaque_size]) = new bytes.
-        Metrics go on counting since ``begin_epoch``.
+        Metrics go on counting since ``begin_epoch``. ``progress`` is called now and then with the rows done so far.
         """
         self._load(flat, opaque)
-        self._run(self._train, arrays, indices, batches, class_weight)
+        self._run(self._train, arrays, indices, batches, class_weight, progress)
         nonfinite = self._weights.write_delta(flat, out_delta)
         self._weights.write_state(out_delta, out_opaque)
         return RoundLogs(_rows(batches), len(batches), nonfinite)
@@ -121,6 +123,7 @@ class Trainer:
         out_opaque: ByteArray | None = None,
         *,
         class_weight: Mapping[int, float] | None = None,
+        progress: Progress | None = None,
     ) -> RoundLogs:
         """The gradient of the loss, regularization included, at the given weights.
 
@@ -136,6 +139,8 @@ class Trainer:
             gradients = self._gradients.call(batch)
             self._local.signature = steps.Signature.of(batch)
             self._weights.write_gradients(gradients, (end - begin) / total, number > 0, out_delta)
+            if progress is not None:
+                progress(end - batches[0][0])
         self._weights.write_state(out_delta, out_opaque)
         nonfinite = _core.count_nonfinite(out_delta[: self.layout.trainable_size])
         return RoundLogs(total, len(batches), nonfinite)
@@ -194,16 +199,21 @@ class Trainer:
         indices: Indices,
         batches: Batches,
         class_weight: Mapping[int, float] | None,
+        progress: Progress | None = None,
     ) -> None:
+        done = 0
         for begin, end, batch_size in _chunks(batches, _CHUNK_BYTES // _row_bytes(arrays)):
             chunk = _weighted(arrays.take(indices[begin:end]), class_weight)
             self._local.signature = steps.Signature.of(chunk)
             if function.logs_are_metrics(self._local.signature):
                 function.repeat(chunk, batch_size)
-                continue
-            for at in range(0, end - begin, batch_size):
-                batch = chunk.slice(at, at + batch_size)
-                metrics.add_logs(self._local.logs, function.call(batch), batch.rows)
+            else:
+                for at in range(0, end - begin, batch_size):
+                    batch = chunk.slice(at, at + batch_size)
+                    metrics.add_logs(self._local.logs, function.call(batch), batch.rows)
+            done += end - begin
+            if progress is not None:
+                progress(done)
 
 
 _trainers: OrderedDict[str, Trainer] = OrderedDict()

@@ -2,6 +2,5 @@
 
 from elephas_fast.server.gate import FOREVER, Gate
 from elephas_fast.server.server import ParameterServer
-from elephas_fast.server.settings import ServerSettings
 
-__all__ = ["FOREVER", "Gate", "ParameterServer", "ServerSettings"]
+__all__ = ["FOREVER", "Gate", "ParameterServer"]

@@ -13,9 +13,9 @@ import signal
 import sys
 from typing import Any
 
+from elephas_fast.config import ServerSettings
 from elephas_fast.layout import Layout
 from elephas_fast.server.server import ParameterServer
-from elephas_fast.server.settings import ServerSettings
 from elephas_fast.store import ParameterStore, Segment
 from elephas_fast.transport import Handover, Listener
 

@@ -5,12 +5,13 @@ arithmetic here: the server asks the gate and acts.
 
 A member is a ledger line. Members may have different numbers of rounds in an epoch (their partitions differ in size);
 the synchronous rounds of an epoch are counted up to the largest, and in each of them take part those members that
-still have a round to give.
+still have a round to give. A bounded gate counts the same way, so that a member that has finished a short epoch does
+not hold back those with a longer one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -46,11 +47,17 @@ class Gate:
     round: int = 0
     _rounds: dict[int, int] = field(default_factory=dict)
     _left: set[int] = field(default_factory=set)
+    _came_at: dict[int, int] = field(default_factory=dict)
 
-    def join(self, member: int, rounds: int) -> None:
-        """A member says how many rounds it has in an epoch (0: an empty partition)."""
+    def join(self, member: int, rounds: int, *, newcomer: bool = False) -> None:
+        """A member says how many rounds it has in an epoch (0: an empty partition).
+
+        A ``newcomer`` counts its rounds from the current one on instead of from the first.
+        """
         self._rounds[member] = rounds
         self._left.discard(member)
+        if newcomer:
+            self._came_at[member] = self.round
 
     def leave(self, member: int) -> None:
         """A member has no more rounds to give; nobody waits for it any more."""
@@ -62,6 +69,10 @@ class Gate:
             return []
         within = self.round % self._longest()
         return sorted(m for m, rounds in self._rounds.items() if rounds > within and m not in self._left)
+
+    def round_complete(self, pushed: Collection[int]) -> bool:
+        """Whether the current synchronous round has all the pushes it waits for; those who left need not push."""
+        return bool(pushed) and self._complete() and all(member in pushed for member in self.participants())
 
     def advance(self) -> None:
         """The current synchronous round has been applied."""
@@ -79,17 +90,17 @@ class Gate:
         """Why a member that has finished ``clock`` rounds may not go on now; empty if it may."""
         if training and self.epoch(member, clock) >= self.orders.released:
             return f"the driver has not released epoch {self.epoch(member, clock) + 1}"
-        if self.synchronous:
-            if not self._complete():
-                return f"{len(self._rounds)} of {self.workers} workers have come"
-            needed = self._global_round(member, clock)
-            return "" if self.round >= needed else f"round {self.round + 1} is not complete"
+        gated = self.synchronous or self.staleness is not None
+        if training and gated and not self._complete():
+            return f"{len(self._rounds)} of {self.workers} workers have come"
+        if self.synchronous and self.round < self._global_round(member, clock):
+            return f"round {self.round + 1} is not complete"
         if self.staleness is not None and training:
-            if not self._complete():
-                return f"{len(self._rounds)} of {self.workers} workers have come"
-            active = [self.applied(m) for m, rounds in self._rounds.items() if rounds and m not in self._left]
-            if active and clock - min(active) > self.staleness:
-                return f"the slowest worker is {clock - min(active)} rounds behind, {self.staleness} are allowed"
+            active = [m for m, rounds in self._rounds.items() if rounds and m not in self._left]
+            slowest = min((self._global_round(m, self.applied(m)) for m in active), default=FOREVER)
+            ahead = self._global_round(member, clock) - slowest
+            if ahead > self.staleness:
+                return f"the slowest worker is {ahead} rounds behind, {self.staleness} are allowed"
         return ""
 
     def _complete(self) -> bool:
@@ -99,5 +110,5 @@ class Gate:
         return max(1, *self._rounds.values()) if self._rounds else 1
 
     def _global_round(self, member: int, clock: int) -> int:
-        epoch, within = divmod(clock, max(1, self._rounds[member]))
-        return epoch * self._longest() + within
+        epoch, within = divmod(clock, max(1, self._rounds.get(member, 1)))
+        return self._came_at.get(member, 0) + epoch * self._longest() + within

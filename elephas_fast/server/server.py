@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hmac
 import logging
-import socket
-import struct
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,11 +13,11 @@ from typing import Any, Final
 import numpy as np
 
 from elephas_fast import _core
+from elephas_fast.config import ServerSettings
 from elephas_fast.layout import ByteArray, Float32Array
 from elephas_fast.server.gate import Gate, Orders
-from elephas_fast.server.settings import ServerSettings
 from elephas_fast.store import Counter, Mark, ParameterStore
-from elephas_fast.transport import Handover, Listener
+from elephas_fast.transport import Handover, Lifeline, Listener
 from elephas_fast.wire import (
     PROTOCOL_VERSION,
     Ack,
@@ -64,12 +61,13 @@ class _Session:
 
 @dataclass
 class _Pending:
-    """A push of the current synchronous round."""
+    """A push of the current synchronous round. ``orphan``: its sender has left and its line is to be given back."""
 
     mark: Mark
     rows: int
     gradient: Float32Array
     opaque: ByteArray | None
+    orphan: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,14 +112,12 @@ class ParameterServer:
         self._handover = handover
         self._sessions: dict[Any, _Session] = {}
         self._free_outboxes = list(range(store.segment.shape.outboxes - 1, -1, -1))
-        self._lives: dict[int, tuple[socket.socket, tuple[int, ...] | None]] = {}
+        self._lifelines: dict[int, Lifeline] = {}
         self._pending: dict[int, _Pending] = {}
         self._parked: list[_Parked] = []
         self._reports: deque[list[Frame]] = deque()
         self._first_report = 0
-        self._gate = Gate(
-            settings.workers, settings.mode == "synchronous", settings.staleness, store.ledger.applied
-        )
+        self._gate = Gate(settings.workers, settings.mode == "synchronous", settings.staleness, store.ledger.applied)
         self._mean: Float32Array | None = None
         store.ledger.reserve(settings.partitions)
         if handover is not None:
@@ -216,7 +212,7 @@ class ParameterServer:
             outbox = self._free_outboxes.pop()
         self._sessions[peer] = _Session(peer, line, admitted[0], outbox, is_partition)
         if hello.rounds or is_partition:
-            self._gate.join(line, hello.rounds)
+            self._gate.join(line, hello.rounds, newcomer=not is_partition and old is None)
         return Welcome(
             line=line,
             generation=admitted[0],
@@ -238,13 +234,14 @@ class ParameterServer:
         if verdict == "fenced":
             store.count(Counter.FENCED)
             raise _Refused("fenced", f"a newer attempt of partition {session.line} has taken over")
-        if verdict == "duplicate" or (session.line in self._pending):
+        pending = self._pending.get(session.line)
+        if verdict == "duplicate" or (pending is not None and pending.mark.clock == push.clock):
             store.count(Counter.DUPLICATE)
             return Ack(status="duplicate", clock=push.clock, version=store.version)
         if verdict == "gap":
             applied = store.ledger.applied(session.line)
             raise _Refused("gap", f"expected round {applied + 1} of line {session.line}, got {push.clock}")
-        gradient, opaque = self._vectors(session, push.outbox, payload)
+        gradient, opaque = self._vectors(session, push, payload)
         if self._settings.mode == "synchronous":
             self._pending[session.line] = _Pending(mark, push.rows, gradient, opaque)
             self._complete_round()
@@ -252,35 +249,37 @@ class ParameterServer:
         outcome = store.push(gradient, opaque=opaque, marks=(mark,))
         return Ack(status="applied" if outcome.applied else "refused", clock=push.clock, version=outcome.version)
 
-    def _vectors(
-        self, session: _Session, from_outbox: bool, payload: list[Frame]
-    ) -> tuple[Float32Array, ByteArray | None]:
+    def _vectors(self, session: _Session, push: Push, payload: list[Frame]) -> tuple[Float32Array, ByteArray | None]:
         layout = self._store.layout
-        if from_outbox:
+        if push.outbox:
             if session.outbox < 0 or payload:
-                raise ProtocolError("Push: expected payload frames, the sender has no outbox")
+                raise ProtocolError("Push: expected an outbox or payload frames, got neither or both")
             flat, opaque = self._store.segment.outbox(session.outbox)
-            return flat, opaque if layout.opaque_size else None
-        expected = [4 * layout.size] + ([layout.opaque_size] if layout.opaque_size else [])
+            return flat, opaque if push.opaque else None
+        expected = [4 * layout.size] + ([layout.opaque_size] if push.opaque else [])
         got = [len(frame) for frame in payload]
         if got != expected:
             raise ProtocolError(f"Push: expected payload frames of {expected} bytes, got {got}")
         flat = np.frombuffer(payload[0], np.float32)
         if not flat.flags.aligned:
             flat = flat.copy()
-        return flat, np.frombuffer(payload[1], np.uint8) if layout.opaque_size else None
+        return flat, np.frombuffer(payload[1], np.uint8) if push.opaque else None
 
     def _complete_round(self) -> None:
-        participants = self._gate.participants()
-        if not participants or any(member not in self._pending for member in participants):
+        if self._store.closed or not self._gate.round_complete(self._pending):
             return
-        given = [self._pending.pop(member) for member in participants]
+        given = [self._pending[line] for line in sorted(self._pending)]
+        self._pending.clear()
         if self._mean is None:
             self._mean = np.zeros(self._store.layout.size, np.float32)
-        rows = [float(p.rows) for p in given]
+        rows = [float(p.rows) for p in given] if any(p.rows for p in given) else [1.0] * len(given)
         _core.weighted_mean([p.gradient for p in given], rows, self._mean, threads=self._settings.threads)
-        self._store.push(self._mean, opaque=given[-1].opaque, marks=[p.mark for p in given])
+        opaque = next((p.opaque for p in reversed(given) if p.opaque is not None), None)
+        self._store.push(self._mean, opaque=opaque, marks=[p.mark for p in given])
         self._gate.advance()
+        for pending in given:
+            if pending.orphan:
+                self._store.ledger.close_line(pending.mark.line)
 
     def _pull(self, session: _Session, pull: Pull) -> tuple[Message | None, list[Frame]]:
         if pull.purpose not in ("train", "evaluate", "observe"):
@@ -361,47 +360,44 @@ class ParameterServer:
 
     def _drop(self, session: _Session) -> None:
         self._sessions.pop(session.peer, None)
+        pending = self._pending.get(session.line)
         if session.outbox >= 0:
-            pending = self._pending.get(session.line)
             if pending is not None:
                 pending.gradient = pending.gradient.copy()
+                pending.opaque = None if pending.opaque is None else pending.opaque.copy()
             self._free_outboxes.append(session.outbox)
         if not session.is_partition:
             self._gate.leave(session.line)
-            self._store.ledger.close_line(session.line)
+            if pending is None:
+                self._store.ledger.close_line(session.line)
+            else:
+                pending.orphan = True
             self._complete_round()
 
     def _hand_over(self) -> None:
         assert self._handover is not None
-        connection = self._handover.accept()
-        if connection is None:
+        lifeline = self._handover.accept()
+        if lifeline is None:
             self._store.count(Counter.DAMAGED)
             return
-        connection.setblocking(False)
-        self._lives[connection.fileno()] = (connection, None)
-        self._listener.watch(connection.fileno(), lambda: self._look_after(connection))
+        self._lifelines[lifeline.fileno()] = lifeline
+        self._listener.watch(lifeline.fileno(), lambda: self._look_after(lifeline))
 
-    def _look_after(self, connection: socket.socket) -> None:
-        """A local client tells its line and generation once; the end of the connection is the end of the client."""
-        fd = connection.fileno()
-        _, owner = self._lives[fd]
-        data = b""
-        with contextlib.suppress(OSError):
-            data = connection.recv(16)
-        if len(data) == 16 and owner is None:
-            self._lives[fd] = (connection, struct.unpack("<QQ", data))
+    def _look_after(self, lifeline: Lifeline) -> None:
+        """Drop the session of a local client that has died."""
+        if lifeline.still_there():
             return
-        self._listener.unwatch(fd)
-        connection.close()
-        del self._lives[fd]
-        for session in [s for s in self._sessions.values() if (s.line, s.generation) == owner]:
+        self._listener.unwatch(lifeline.fileno())
+        del self._lifelines[lifeline.fileno()]
+        lifeline.close()
+        for session in [s for s in self._sessions.values() if (s.line, s.generation) == lifeline.owner]:
             if self._settings.mode == "hogwild" and self._store.ledger.abandon(session.line):
                 self._store.count(Counter.PARTIAL)
             self._drop(session)
 
     def close(self) -> None:
         """Close the connections this server opened itself. The caller closes listener, handover and store."""
-        for fd, (connection, _) in list(self._lives.items()):
+        for fd, lifeline in self._lifelines.items():
             self._listener.unwatch(fd)
-            connection.close()
-        self._lives.clear()
+            lifeline.close()
+        self._lifelines.clear()

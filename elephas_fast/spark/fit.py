@@ -17,7 +17,7 @@ from elephas_fast.batches import collect
 from elephas_fast.client import Client, connect
 from elephas_fast.cluster import ParameterCluster
 from elephas_fast.config import TrainingConfig
-from elephas_fast.keras_bridge import ModelSpec, describe, layout_of, merge_metrics, set_weights, weights_of
+from elephas_fast.keras_bridge import describe, layout_of, merge_metrics, set_weights, weights_of
 from elephas_fast.keras_bridge.driver import DriverCallbacks, optimizer_slots, set_optimizer_slots
 from elephas_fast.layout import Float32Array, Layout
 from elephas_fast.optimizers.constraints import can_project
@@ -125,9 +125,7 @@ class _Fit:
         with ExitStack() as stack:
             stack.enter_context(pool_of(self._sc).take(self._tasks, self._slots, self._config.straggler_timeout))
             cluster = stack.enter_context(self._cluster(flat, opaque))
-            observer = stack.enter_context(
-                connect(cluster.address, transport=self._config.transport, rounds=0)
-            )
+            observer = stack.enter_context(connect(cluster.address, transport=self._config.transport, rounds=0))
             self._announce(cluster)
             self._callbacks.train_begin()
             self._begin_epoch(observer)

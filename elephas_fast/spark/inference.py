@@ -68,9 +68,7 @@ def evaluate(
     return _evaluate_rdd(model, to_simple_rdd(sc, data, targets), batch_size, custom_objects)
 
 
-def _predict_rdd(
-    model: Any, rdd: RDD[Any], batch_size: int, custom_objects: Mapping[str, Any] | None
-) -> list[Row]:
+def _predict_rdd(model: Any, rdd: RDD[Any], batch_size: int, custom_objects: Mapping[str, Any] | None) -> list[Row]:
     spec = describe(model, custom_objects, update=None)
     blocks = blocks_of(rdd)
     source = rdd if blocks is None else blocks.rdd
@@ -102,7 +100,8 @@ def _run_on(model: Any, rdd: RDD[Any], spec: ModelSpec, function: Callable[[Any,
 def _predict_function(spec: ModelSpec, batch_size: int) -> Callable[[Any, Any], Iterator[Any]]:
     def run(rows: Iterable[Any], weights: Any) -> Iterator[list[NDArray[Any]]]:
         arrays = collect((_without_targets(row) for row in rows), inputs=spec.inputs, outputs=())
-        yield trainer_for(spec, 1).predict(arrays.x, *weights.value, batch_size)
+        flat, opaque = weights.value
+        yield trainer_for(spec, 1).predict(arrays.x, flat, opaque, batch_size)
 
     return run
 
@@ -111,7 +110,8 @@ def _evaluate_function(spec: ModelSpec, batch_size: int) -> Callable[[Any, Any],
     def run(rows: Iterable[Any], weights: Any) -> Iterator[Any]:
         arrays = collect(rows, inputs=spec.inputs, outputs=spec.outputs)
         if arrays.rows:
-            yield trainer_for(spec, 1).evaluate(arrays, *weights.value, batch_size)
+            flat, opaque = weights.value
+            yield trainer_for(spec, 1).evaluate(arrays, flat, opaque, batch_size)
 
     return run
 

@@ -14,7 +14,8 @@ from pyspark import SparkContext
 
 def is_local(sc: SparkContext) -> bool:
     """Whether the workers run on the driver's machine, as its own tasks (``local``, ``local[n]``, ``local[n,m]``)."""
-    return sc.master == "local" or sc.master.startswith("local[")
+    master = str(sc.master)
+    return master == "local" or master.startswith("local[")
 
 
 def use_driver_python(sc: SparkContext) -> None:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from pyspark import InheritableThread, RDD, SparkContext
+from pyspark import RDD, InheritableThread, SparkContext
 
 log = logging.getLogger("elephas_fast")
 

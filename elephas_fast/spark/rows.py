@@ -129,7 +129,9 @@ def _rows_of(block: Block) -> Iterator[Any]:
 def _columns(label: str, data: Any, other: Any) -> dict[str, np.ndarray[Any, Any]]:
     """The arrays in ``data`` by name; ``other`` helps to tell a list of rows from a list of inputs."""
     if isinstance(data, Mapping):
-        raise TypeError(f"{label}: expected an array or a tuple of arrays in the order of the model's inputs, got a dict")
+        raise TypeError(
+            f"{label}: expected an array or a tuple of arrays in the order of the model's inputs, got a dict"
+        )
     if isinstance(data, tuple) or (isinstance(data, list) and _is_list_of_columns(data, other)):
         return {f"{label}[{i}]": _array(f"{label}[{i}]", part) for i, part in enumerate(data)}
     return {label: _array(label, data)}

@@ -64,7 +64,9 @@ def load(file_name: str, custom_objects: Mapping[str, Any] | None = None) -> tup
         with zipfile.ZipFile(path) as archive:
             text = archive.read(_MEMBER) if _MEMBER in archive.namelist() else None
     if text is None:
-        raise ValueError(f"file_name: {path} holds a Keras model but no SparkModel; load it with keras.models.load_model")
+        raise ValueError(
+            f"file_name: {path} holds a Keras model but no SparkModel; load it with keras.models.load_model"
+        )
     saved = json.loads(text)
     if saved.get("class_name") not in _CLASSES:
         raise ValueError(f"file_name: expected one of {', '.join(_CLASSES)} in {path}, got {saved.get('class_name')!r}")

@@ -36,7 +36,7 @@ class SlotPool:
 
     @contextmanager
     def take(self, tasks: int, slots: int, timeout: float) -> Iterator[None]:
-        """Hold ``tasks`` of ``slots`` slots. Raises ``TimeoutError`` if other fits keep them for ``timeout`` seconds."""
+        """Hold ``tasks`` of ``slots`` slots. Raises ``TimeoutError`` if others keep them for ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         with self._free:
             while self._taken and self._taken + tasks > slots:

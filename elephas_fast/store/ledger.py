@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import numpy as np
+
 from elephas_fast import _core
 from elephas_fast.store.segment import LINE_WORDS, Words
 
@@ -44,6 +46,10 @@ class Ledger:
         self._words: Words = lines.reshape(-1)
         self._free = list(range(len(lines) - 1, -1, -1))
 
+    def close(self) -> None:
+        """Let go of the segment's memory; nothing else may be called afterwards."""
+        self._words = np.zeros(0, np.uint64)
+
     def reserve(self, count: int) -> None:
         """Keep lines ``0 .. count-1`` for partitions, so that ``open_line`` never hands them out."""
         self._free = [line for line in self._free if line >= count]
@@ -53,7 +59,9 @@ class Ledger:
         if not self._free:
             return None
         line = self._free.pop()
+        generation = self.generation(line)  # grows on: an earlier owner's generation must not become valid again
         self._words[line * LINE_WORDS : (line + 1) * LINE_WORDS] = 0
+        _core.atomic_store(self._words, line * LINE_WORDS + _GENERATION, generation)
         return line
 
     def close_line(self, line: int) -> None:

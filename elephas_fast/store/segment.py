@@ -14,6 +14,7 @@ arrays of this class; who may write which of them is the store's business.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -181,14 +182,17 @@ class Segment:
         if self._memory is None:
             return
         del self.header, self.ledger, self.weights, self.slots, self.opaque
-        try:
+        with contextlib.suppress(BufferError):
             self._memory.close()
-        except BufferError:
-            pass
         self._memory = None
         if self.fd is not None:
             os.close(self.fd)
             self.fd = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("header", "ledger", "weights", "slots", "opaque"):
+            raise RuntimeError("the parameter store's memory has been given back: read it before close() or stop()")
+        raise AttributeError(f"'Segment' object has no attribute '{name}'")
 
     def __enter__(self) -> Segment:
         return self

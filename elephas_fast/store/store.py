@@ -144,7 +144,8 @@ class ParameterStore:
             choices = ", ".join(repr(a) for a in (ATOMIC, *HOGWILD_ACCESS))
             raise ValueError(f"access: expected one of {choices}, got {access!r}")
         if on_nonfinite not in ON_NONFINITE:
-            raise ValueError(f"on_nonfinite: expected one of {', '.join(map(repr, ON_NONFINITE))}, got {on_nonfinite!r}")
+            choices = ", ".join(map(repr, ON_NONFINITE))
+            raise ValueError(f"on_nonfinite: expected one of {choices}, got {on_nonfinite!r}")
         if not 0.0 < state_rate <= 1.0:
             raise ValueError(f"state_rate: expected a rate in (0, 1], got {state_rate!r}")
         self.layout = layout
@@ -231,9 +232,7 @@ class ParameterStore:
                 return self._push_atomic(gradient, opaque, marks)
         return self._push_hogwild(gradient, opaque, marks)
 
-    def _push_atomic(
-        self, gradient: Float32Array, opaque: ByteArray | None, marks: Sequence[Mark]
-    ) -> PushOutcome:
+    def _push_atomic(self, gradient: Float32Array, opaque: ByteArray | None, marks: Sequence[Mark]) -> PushOutcome:
         self._refuse_if_closed()
         segment, split = self.segment, self.layout.trainable_size
         version = self.version
@@ -263,9 +262,7 @@ class ParameterStore:
         _core.atomic_store(segment.header, _VERSION, version + 1)
         return PushOutcome(version + 1, True, nonfinite)
 
-    def _push_hogwild(
-        self, gradient: Float32Array, opaque: ByteArray | None, marks: Sequence[Mark]
-    ) -> PushOutcome:
+    def _push_hogwild(self, gradient: Float32Array, opaque: ByteArray | None, marks: Sequence[Mark]) -> PushOutcome:
         self._refuse_if_closed()
         segment, split = self.segment, self.layout.trainable_size
         nonfinite = _core.count_nonfinite(gradient) if self._check_finite else 0
@@ -332,6 +329,7 @@ class ParameterStore:
 
     def close(self) -> None:
         """Give the memory back. Safe to call twice."""
+        self.ledger.close()
         self.segment.close()
 
     def __enter__(self) -> ParameterStore:

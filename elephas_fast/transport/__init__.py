@@ -2,13 +2,14 @@
 
 from elephas_fast.transport.address import Address, resolve_bind_host
 from elephas_fast.transport.channel import Channel, Frame, Listener, TransportError
-from elephas_fast.transport.handover import Handover, new_name, receive
+from elephas_fast.transport.handover import Handover, Lifeline, new_name, receive
 
 __all__ = [
     "Address",
     "Channel",
     "Frame",
     "Handover",
+    "Lifeline",
     "Listener",
     "TransportError",
     "new_name",

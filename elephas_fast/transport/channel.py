@@ -8,6 +8,7 @@ thread that made them. Nothing blocks without a time limit and nothing lingers o
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -63,7 +64,10 @@ _contexts = _Contexts()
 
 
 class Channel:
-    """A client's connection to one listener. Reconnects by itself; what was in flight then is lost."""
+    """A client's connection to one listener. Reconnects by itself; what was in flight then is lost.
+
+    It names itself with 128 random bits, so that the listener knows it as the same peer after a reconnection.
+    """
 
     def __init__(self, endpoint: str) -> None:
         _check_scheme(endpoint)
@@ -71,6 +75,7 @@ class Channel:
         self._socket: zmq.Socket[Any] | None = _contexts.acquire().socket(zmq.DEALER)
         self._pid = os.getpid()
         _configure(self._socket)
+        self._socket.setsockopt(zmq.IDENTITY, b"c" + secrets.token_bytes(16))
         self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
         self._poller = zmq.Poller()
@@ -124,11 +129,13 @@ class Listener:
         self._watched: dict[int, Callable[[], None]] = {}
         for endpoint in endpoints:
             _check_scheme(endpoint)
+        for endpoint in endpoints:
             socket = _contexts.acquire().socket(zmq.ROUTER)
             self._sockets.append(socket)
             _configure(socket)
             socket.setsockopt(zmq.MAXMSGSIZE, max_message_bytes)
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
             socket.setsockopt(zmq.HANDSHAKE_IVL, 2000)
             try:
                 socket.bind(endpoint)
@@ -197,6 +204,6 @@ def _send(socket: zmq.Socket[Any], frames: Sequence[Frame]) -> None:
 
 
 def _check_scheme(endpoint: str) -> None:
-    scheme = endpoint.partition("://")[0]
-    if scheme not in SCHEMES:
+    scheme, mark, _ = endpoint.partition("://")
+    if scheme not in SCHEMES or not mark:
         raise ValueError(f"endpoint: expected a scheme of {', '.join(SCHEMES)}, got {endpoint!r}")

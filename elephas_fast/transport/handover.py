@@ -17,13 +17,49 @@ import struct
 from typing import Final
 
 _NONCE: Final = 32
-_TIMEOUT: Final = 2.0
+_TIMEOUT: Final = 2.0  # of the server, which serves nobody else meanwhile
+_PATIENCE: Final = 10.0  # of a client, whose server may be busy with a large update
+_OWNER: Final = struct.Struct("<QQ")
 SCHEME: Final = "shm://"
 
 
 def new_name() -> str:
     """A fresh ``shm://`` endpoint nobody can guess."""
     return f"{SCHEME}elephas_fast-{secrets.token_hex(16)}"
+
+
+class Lifeline:
+    """The connection of a client on this host, open as long as the client lives.
+
+    The client says once who it is; after that nothing is sent, and the end of the connection is the end of the client.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.owner: tuple[int, int] | None = None
+
+    def fileno(self) -> int:
+        """The descriptor to poll."""
+        return self._connection.fileno()
+
+    def introduce(self, line: int, generation: int) -> None:
+        """The client's ledger line and generation, to the server."""
+        self._connection.sendall(_OWNER.pack(line, generation))
+
+    def still_there(self) -> bool:
+        """Read what has come (the introduction, kept in ``owner``); ``False`` at the end of the connection."""
+        try:
+            data = self._connection.recv(_OWNER.size)
+        except OSError:
+            return False
+        if len(data) != _OWNER.size or self.owner is not None:
+            return False
+        self.owner = _OWNER.unpack(data)
+        return True
+
+    def close(self) -> None:
+        """Close this end."""
+        self._connection.close()
 
 
 class Handover:
@@ -41,7 +77,7 @@ class Handover:
         """The descriptor to poll."""
         return self._socket.fileno()
 
-    def accept(self) -> socket.socket | None:
+    def accept(self) -> Lifeline | None:
         """Hand the file to the next peer in line. The open connection, or ``None`` if the peer was refused."""
         try:
             peer, _ = self._socket.accept()
@@ -58,7 +94,8 @@ class Handover:
             if not hmac.compare_digest(answer[:_NONCE], _proof(self._key, b"client", nonce)):
                 raise PermissionError("peer does not know the key")
             socket.send_fds(peer, [_proof(self._key, b"server", answer[_NONCE:])], [self._fd])
-            return peer
+            peer.setblocking(False)
+            return Lifeline(peer)
         except OSError:
             peer.close()
             return None
@@ -68,14 +105,14 @@ class Handover:
         self._socket.close()
 
 
-def receive(endpoint: str, key: bytes) -> tuple[int, socket.socket] | None:
+def receive(endpoint: str, key: bytes) -> tuple[int, Lifeline] | None:
     """The taking side: ``(descriptor, connection to keep open)``.
 
     ``None`` where there is no such listener, which is what a process on another host sees. Raises ``PermissionError``
     where there is one but it, or we, do not know the key.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(_TIMEOUT)
+    connection.settimeout(_PATIENCE)
     with contextlib.ExitStack() as stack:
         stack.callback(connection.close)
         try:
@@ -95,8 +132,9 @@ def receive(endpoint: str, key: bytes) -> tuple[int, socket.socket] | None:
             for fd in fds[:1]:
                 os.close(fd)
             raise PermissionError(f"{endpoint}: key refused; the address belongs to another fit")
+        os.set_inheritable(fds[0], False)
         stack.pop_all()
-        return fds[0], connection
+        return fds[0], Lifeline(connection)
 
 
 def _abstract(endpoint: str) -> str:

@@ -31,7 +31,8 @@ def pack_arrays(arrays: Sequence[NDArray[Any]]) -> bytes:
         if array.dtype.name not in _DTYPES:
             raise ValueError(f"arrays: expected one of {', '.join(_DTYPES)}, got {array.dtype}")
     header = msgpack.packb([[array.dtype.name, list(array.shape)] for array in arrays])
-    return b"".join([struct.pack("<I", len(header)), header, *(array.tobytes() for array in arrays)])
+    raw = (array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes() for array in arrays)
+    return b"".join([struct.pack("<I", len(header)), header, *raw])
 
 
 def unpack_arrays(frame: Frame) -> list[NDArray[Any]]:
@@ -66,4 +67,7 @@ def _checked(entry: Any) -> tuple[np.dtype[Any], list[int]]:
     shape = entry[1]
     if not isinstance(shape, list) or len(shape) > 32 or not all(type(a) is int and 0 <= a < 2**32 for a in shape):
         raise ProtocolError("arrays: expected a shape of whole numbers")
-    return np.dtype(entry[0]), shape
+    dtype = np.dtype(entry[0]).newbyteorder("<")
+    if dtype.itemsize * math.prod(max(1, axis) for axis in shape) >= 2**63:
+        raise ProtocolError("arrays: expected a shape that can be indexed")
+    return dtype, shape

@@ -69,7 +69,8 @@ class Welcome(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Push(Message):
-    """One update; the flat vector and the opaque bytes follow as frames, or stand in the sender's outbox."""
+    """One update; the flat vector, and the opaque bytes where ``opaque`` says that they change too, follow as frames
+    or stand in the sender's outbox."""
 
     CODE = 3
     PAYLOAD = 2
@@ -78,6 +79,7 @@ class Push(Message):
     base_version: int = bounded(0, _U63)
     rows: int = bounded(0, _U63)
     outbox: bool
+    opaque: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,45 @@
+# make demo   sets up, trains on real data in all three modes, compares with plain Keras, draws demo/loss.png
+# make test   sets up, runs the linters and all tests
+# make lint | bench | clean
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := $(wildcard csrc/* elephas_fast/_core.p*) CMakeLists.txt pyproject.toml
+
+# Where no Java is installed, the one that tools/java_from_pip.sh made is used.
+ifeq ($(shell command -v java 2>/dev/null)$(JAVA_HOME),)
+export JAVA_HOME := $(abspath $(VENV))/java
+endif
+export PYSPARK_PYTHON := $(abspath $(BIN))/python
+export TF_CPP_MIN_LOG_LEVEL := 3
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.ready
+	$(BIN)/python examples/demo.py --out demo
+
+test: lint
+	$(BIN)/python -m pytest tests -q
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy elephas_fast benchmarks
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run -Werror csrc/*.hpp csrc/*.cpp
+	$(BIN)/cython-lint elephas_fast/_core.pyx elephas_fast/_core.pxd
+
+bench: $(VENV)/.ready
+	$(BIN)/python -m benchmarks all
+
+$(VENV)/.ready: $(SOURCES)
+	tools/system.sh
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -e '.[dev,plot]'
+	command -v java >/dev/null 2>&1 || test -x "$$JAVA_HOME/bin/java" || tools/java_from_pip.sh $(BIN)/python $(VENV)/java
+	touch $@
+
+clean:
+	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,56 @@
+"""elephas_fast's fit on local[2], with the same calls as `benchmarks.peers.elephas_fit`."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+
+from pyspark import SparkConf, SparkContext
+
+from benchmarks.conversation import serve
+from benchmarks.peers.task import Rows, network
+from elephas_fast import SparkModel
+from elephas_fast.utils.rdd_utils import to_simple_rdd
+
+
+class Session:
+    """One Spark session over the rows of one file."""
+
+    def open(self, data: str, workers: int, rows: int | None = None) -> dict[str, Any]:
+        conf = SparkConf().setAppName("elephas_fast").setMaster(f"local[{workers}]")
+        conf.set("spark.driver.memory", "4g").set("spark.ui.enabled", "false")
+        conf.set("spark.driver.bindAddress", "127.0.0.1")
+        self.context = SparkContext.getOrCreate(conf)
+        self.context.setLogLevel("ERROR")
+        self.workers = workers
+        self.rows = Rows(data)
+        self.count = rows or len(self.rows.x_train)
+        x, y = self.rows.x_train[: self.count], self.rows.y_train[: self.count]
+        self.rdd = to_simple_rdd(self.context, x, y)
+        return {"rows": self.count}
+
+    def fit(
+        self, mode: str, frequency: str, epochs: int, batch_size: int, units: list[int],
+        learning_rate: float, seed: int = 0, **options: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """One fit of a new network. Returns seconds of `fit` alone, rows/s over all epochs, accuracy on test
+        rows.
+        """
+        model = network(units, learning_rate, seed)
+        spark_model = SparkModel(model, mode=mode, frequency=frequency, num_workers=self.workers, **options)
+        begin = time.perf_counter()
+        spark_model.fit(self.rdd, epochs=epochs, batch_size=batch_size, verbose=0, validation_split=0.0)
+        seconds = time.perf_counter() - begin
+        return {
+            "seconds": seconds,
+            "rows_per_second": self.count * epochs / seconds,
+            "accuracy": self.rows.accuracy(spark_model.master_network),
+        }
+
+
+if __name__ == "__main__":
+    session = Session()
+    serve({"open": session.open, "fit": session.fit})

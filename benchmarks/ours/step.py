@@ -1,0 +1,68 @@
+"""One step of an elephas_fast worker with `frequency='batch'`: the real worker loop against a real server, no Spark.
+
+The time of a step is the slope between a short and a long run of the loop, so that connecting, collecting rows and
+the first trace do not count.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from benchmarks.conversation import serve
+from benchmarks.peers.task import LEARNING_RATE, network, synthetic
+from elephas_fast.batches import Block
+from elephas_fast.cluster import ParameterCluster
+from elephas_fast.config import TrainingConfig
+from elephas_fast.keras_bridge import describe, layout_of, weights_of
+from elephas_fast.layout import Float32Array
+from elephas_fast.optimizers import SGD
+from elephas_fast.worker import WorkerTask, run_worker
+
+
+class Worker:
+    """A worker's task for one network, way in and kind of update. The model's own optimizer is plain SGD."""
+
+    def __init__(self, units: list[int], transport: str, mode: str, update: str):
+        self.options: dict[str, Any] = {"mode": mode, "transport": transport, "update": update}
+        model = network(units, LEARNING_RATE, seed=0)
+        self.spec = describe(model, update=update)  # type: ignore[arg-type]
+        self.layout = layout_of(model)
+        self.initial = weights_of(model, self.layout)[0]
+        self.optimizer = SGD(LEARNING_RATE if update == "gradient" else 1.0)
+
+    def run(self, batches: int) -> tuple[float, Float32Array]:
+        """Trains `batches` batches of 32 rows in order. Returns seconds and the server's weights at the end."""
+        rows = Block(*((array,) for array in synthetic(32 * batches)))
+        config = TrainingConfig(frequency="batch", batch_size=32, shuffle=False, verbose=0, **self.options)
+        with ParameterCluster(
+            self.initial, optimizer=self.optimizer, layout=self.layout, mode=config.mode,
+            transport=config.transport, partitions=1,
+        ) as cluster:  # fmt: skip
+            task = WorkerTask(cluster.address, self.spec, config, seed=0, threads=1)
+            begin = time.perf_counter()
+            run_worker(task, [(0, [rows])], attempt=0)
+            return time.perf_counter() - begin, cluster.pull()
+
+
+def after(units: list[int], batches: int, **options: Any) -> dict[str, Any]:
+    """Some weights after `batches` steps."""
+    worker = Worker(units, **options)
+    flat = worker.run(batches)[1]
+    weights = [flat[t.offset : t.offset + t.size] for t in worker.layout.tensors]
+    joined = np.concatenate(weights)
+    return {"weights": [float(value) for value in joined[:: len(joined) // 97]]}
+
+
+def measure(units: list[int], batches: int, **options: Any) -> dict[str, Any]:
+    """Seconds of one step: the slope between `batches` and three times as many."""
+    worker = Worker(units, **options)
+    worker.run(8)
+    short, long = worker.run(batches)[0], worker.run(3 * batches)[0]
+    return {"seconds": [(long - short) / (2 * batches)]}
+
+
+if __name__ == "__main__":
+    serve({"after": after, "measure": measure})

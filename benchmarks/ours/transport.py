@@ -1,0 +1,110 @@
+"""elephas_fast's parameter server and client: push + pull of one vector of n floats, through the public API
+only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.conversation import serve
+from benchmarks.loops import clients_at_once, loop
+from elephas_fast.client import connect
+from elephas_fast.cluster import ParameterCluster
+from elephas_fast.config import HOGWILD_ACCESS, TrainingConfig
+from elephas_fast.layout import Layout
+from elephas_fast.optimizers import SGD, Adam, FlatOptimizer, Optimizer
+
+OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
+    "SGD": lambda: SGD(learning_rate=1.0),
+    "Adam": lambda: Adam(learning_rate=0.001),
+}
+
+
+def check(client: Any, n: int, optimizer: str) -> None:
+    """One push of a known gradient to zeros, then a pull: what the rule says after its first step."""
+    gradient = np.linspace(-1.0, 1.0, n, dtype=np.float32)
+    client.push(gradient)
+    epsilon = 1e-7 / np.sqrt(1.0 - 0.999)  # Keras adds epsilon before the bias correction of the second moment
+    expected = -gradient if optimizer == "SGD" else -0.001 * gradient / (np.abs(gradient) + epsilon)
+    np.testing.assert_allclose(client.pull(), expected, rtol=2e-4, atol=1e-7)
+
+
+def operation(client: Any, n: int) -> Callable[[], object]:
+    gradient, out = np.full(n, 1e-6, np.float32), np.empty(n, np.float32)
+
+    def push_pull() -> None:
+        client.push(gradient)
+        client.pull(out=out)
+
+    return push_pull
+
+
+def cluster(n: int, optimizer: str, mode: str, transport: str) -> Any:
+    rule = OPTIMIZERS[optimizer]()
+    return ParameterCluster(np.zeros(n, np.float32), optimizer=rule, mode=mode, transport=transport)
+
+
+def measure(n: int, seconds: float, transport: str, optimizer: str, mode: str) -> dict[str, Any]:
+    """Seconds of each push with pull, one client; both return when done."""
+    with cluster(n, optimizer, mode, transport) as server, connect(server.address, transport=transport) as client:
+        check(client, n, optimizer)
+        push_pull = operation(client, n)
+        for _ in range(3):
+            push_pull()
+        return {"seconds": loop(push_pull, seconds)}
+
+
+def make_client(n: int, address: Any, transport: str) -> Callable[[], object]:
+    return operation(connect(address, transport=transport), n)
+
+
+def throughput(n: int, clients: int, seconds: float, transport: str, optimizer: str, mode: str) -> dict[str, Any]:
+    """Pushes with pull per second of each of `clients` processes at once."""
+    with cluster(n, optimizer, mode, transport) as server:
+        return {"rates": clients_at_once(make_client, (n, server.address, transport), clients, seconds, method="spawn")}
+
+
+def accesses() -> dict[str, Any]:
+    """The kinds of hogwild access, the default one first."""
+    return {"accesses": sorted(HOGWILD_ACCESS, key=lambda kind: kind != TrainingConfig().access)}
+
+
+def make_writer(n: int, address: Any) -> Callable[[], object]:
+    client, ones = connect(address, transport="shm"), np.ones(n, np.float32)
+    return lambda: client.push(ones)
+
+
+def writers(n: int, clients: int, seconds: float, access: str) -> dict[str, Any]:
+    """Pushes per second of each of `clients` processes at once, and the share of all updates that are
+    missing.
+    """
+    zeros, rule = np.zeros(n, np.float32), OPTIMIZERS["SGD"]()
+    with ParameterCluster(zeros, optimizer=rule, mode="hogwild", transport="shm", access=access) as server:
+        rates = clients_at_once(make_writer, (n, server.address), clients, seconds, method="spawn")
+        seen = -float(np.mean(server.pull(), dtype=np.float64))
+        return {"rates": rates, "lost": 1.0 - seen / server.version}
+
+
+def bare(n: int, seconds: float, optimizer: str) -> dict[str, Any]:
+    """Seconds of the optimizer kernel in private memory, one thread, and a copy of the weights: no transport
+    at all.
+    """
+    flat = FlatOptimizer(OPTIMIZERS[optimizer](), Layout.vector(n))
+    weights, gradient, out = np.zeros(n, np.float32), np.full(n, 1e-6, np.float32), np.zeros(n, np.float32)
+    slots = flat.initial_slots(None)
+    step = iter(range(1 << 62))
+
+    def apply_and_copy() -> None:
+        flat.apply(next(step), weights, slots, gradient)
+        np.copyto(out, weights)
+
+    for _ in range(3):
+        apply_and_copy()
+    return {"seconds": loop(apply_and_copy, seconds)}
+
+
+if __name__ == "__main__":
+    serve({"measure": measure, "throughput": throughput, "writers": writers, "accesses": accesses, "bare": bare})

@@ -1,0 +1,49 @@
+"""One file for model and configuration, which Keras reads too."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from elephas_fast import SparkModel, load_spark_model
+from tests.spark.conftest import dense_model
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_round_trip(tmp_path, suffix):
+    model = dense_model()
+    file = str(tmp_path / f"model{suffix}")
+    SparkModel(
+        model, mode="hogwild", frequency=5, num_workers=3, batch_size=17, access="relaxed", parameter_server_mode="http"
+    ).save(file)
+    loaded = load_spark_model(file)
+    assert (loaded.mode, loaded.frequency, loaded.num_workers, loaded.batch_size) == ("hogwild", 5, 3, 17)
+    assert loaded.config.access == "relaxed"
+    assert loaded.parameter_server_mode == "http"
+    for a, b in zip(model.get_weights(), loaded.master_network.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    by_keras = keras.models.load_model(file)
+    np.testing.assert_array_equal(by_keras.get_weights()[0], model.get_weights()[0])
+
+
+def test_does_not_overwrite_unless_asked(tmp_path):
+    file = str(tmp_path / "model.keras")
+    spark_model = SparkModel(dense_model(), mode="synchronous")
+    spark_model.save(file)
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        spark_model.save(file)
+    spark_model.save(file, overwrite=True)
+
+
+def test_bad_names(tmp_path):
+    spark_model = SparkModel(dense_model())
+    with pytest.raises(ValueError, match=r"\.keras or \.h5"):
+        spark_model.save(str(tmp_path / "model.pkl"))
+    with pytest.raises(FileNotFoundError, match="no file"):
+        load_spark_model(str(tmp_path / "none.keras"))
+    plain = str(tmp_path / "plain.keras")
+    dense_model().save(plain)
+    with pytest.raises(ValueError, match="no SparkModel"):
+        load_spark_model(plain)
