@@ -5,7 +5,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SOURCES := $(wildcard csrc/* elephas_fast/_core.p*) CMakeLists.txt pyproject.toml
+SUITES ?= kernels writers transport step fit
+SOURCES := $(wildcard csrc/* elephas_fast/_core.p* elephas_fast/*.pxi) CMakeLists.txt pyproject.toml
 
 # Where no Java is installed, the one that tools/java_from_pip.sh made is used.
 ifeq ($(shell command -v java 2>/dev/null)$(JAVA_HOME),)
@@ -28,10 +29,13 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy elephas_fast benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run -Werror csrc/*.hpp csrc/*.cpp
-	$(BIN)/cython-lint elephas_fast/_core.pyx elephas_fast/_core.pxd
+	$(BIN)/cython-lint elephas_fast/_core.pyx elephas_fast/_core.pxd elephas_fast/_arguments.pxi
 
 bench: $(VENV)/.ready
-	$(BIN)/python -m benchmarks all
+	$(BIN)/python -m benchmarks.peers.install elephas-7.3.0 torch
+	mkdir -p build/bench
+	for suite in $(SUITES); do $(BIN)/python -m benchmarks $$suite --json build/bench/$$suite.json || exit 1; done
+	$(BIN)/python -m benchmarks.report $(SUITES:%=build/bench/%.json)
 
 $(VENV)/.ready: $(SOURCES)
 	tools/system.sh

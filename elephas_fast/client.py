@@ -89,6 +89,7 @@ def connect(
     rounds: int | None = None,
     timeout: float = 120.0,
     patience: float = 1800.0,
+    while_silent: Callable[[], None] | None = None,
 ) -> Client:
     """Connect to a parameter server.
 
@@ -99,13 +100,14 @@ def connect(
         rounds: rounds of one epoch of this partition; ``None`` for clients that count none.
         timeout: seconds without any sign of the server after which it counts as lost.
         patience: seconds to wait at a gate for other workers.
+        while_silent: called now and then while the server does not answer; may raise to end the waiting.
 
     Raises ``ServerUnreachable``, ``PushRefused`` (a wrong key, a newer attempt of the partition), or ``ValueError``
     for a transport the address does not offer. Close the client, or use it as a context manager.
     """
     if transport not in TRANSPORTS:
         raise ValueError(f"transport: expected one of {', '.join(map(repr, TRANSPORTS))}, got {transport!r}")
-    return Client(address, transport, partition, attempt, rounds, timeout, patience)
+    return Client(address, transport, partition, attempt, rounds, timeout, patience, while_silent)
 
 
 class Client:
@@ -124,10 +126,12 @@ class Client:
         rounds: int | None,
         timeout: float,
         patience: float,
+        while_silent: Callable[[], None] | None = None,
     ) -> None:
         self._address = address
         self._partition, self._attempt, self._rounds = partition, attempt, rounds
         self._timeout, self._patience = timeout, patience
+        self._while_silent = while_silent
         self._next_request = random.getrandbits(32)
         self._in_flight: tuple[Push, list[Frame], int] | None = None
         self._round_open = False
@@ -462,6 +466,8 @@ class Client:
                 )
             frames = self._channel.receive(min(pause, lost_at - now, late_at - now))
             if frames is None:
+                if self._while_silent is not None:
+                    self._while_silent()
                 pause = min(_RESEND_MOST, pause * 2) * random.uniform(0.75, 1.0)
                 request = self._send(message, payload)
                 continue

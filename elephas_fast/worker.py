@@ -21,6 +21,7 @@ from elephas_fast.batches import Arrays, collect, order, rounds
 from elephas_fast.client import Client, Turn, connect
 from elephas_fast.config import TrainingConfig
 from elephas_fast.keras_bridge import LaneState, MetricState, ModelSpec, Trainer, trainer_for
+from elephas_fast.layout import Layout
 from elephas_fast.transport import Address
 from elephas_fast.wire import Report
 
@@ -114,6 +115,9 @@ def _open_lane(task: WorkerTask, partition: int, rows: Iterable[Any], attempt: i
         timeout=config.server_timeout,
         patience=config.straggler_timeout,
     )
+    if client.layout.fingerprint != Layout.from_json(task.spec.layout_json).fingerprint:
+        client.close()
+        raise ValueError(f"the server at {task.address} holds another model's weights than this worker was given")
     return _Lane(partition, train, validation, plan, client, client.clock)
 
 

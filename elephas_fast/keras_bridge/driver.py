@@ -32,6 +32,8 @@ class DriverCallbacks:
             [*given, self.history], add_history=False, add_progbar=False, model=model, epochs=epochs, verbose=verbose
         )
         model.stop_training = False
+        if not model.optimizer.built:  # a file saved by a callback then holds an optimizer Keras can load
+            model.optimizer.build(model.trainable_variables)
         self._first_learning_rate = self._learning_rate()
 
     @property

@@ -125,7 +125,15 @@ class _Fit:
         with ExitStack() as stack:
             stack.enter_context(pool_of(self._sc).take(self._tasks, self._slots, self._config.straggler_timeout))
             cluster = stack.enter_context(self._cluster(flat, opaque))
-            observer = stack.enter_context(connect(cluster.address, transport=self._config.transport, rounds=0))
+            observer = stack.enter_context(
+                connect(
+                    cluster.address,
+                    transport=self._config.transport,
+                    rounds=0,
+                    timeout=self._config.server_timeout,
+                    while_silent=cluster.check,
+                )
+            )
             self._announce(cluster)
             self._callbacks.train_begin()
             self._begin_epoch(observer)

@@ -22,7 +22,7 @@ def test_reaches_a_good_accuracy(sc, digits, mode, frequency, epochs, capsys):
     assert capsys.readouterr().out == ""
     loss, accuracy = spark_model.evaluate(x_test, y_test)
     assert accuracy >= 0.90
-    assert loss < 0.6
+    assert loss < 1.0
     assert set(history.history) == {"loss", "accuracy", "val_loss", "val_accuracy"}
     assert all(len(values) == epochs for values in history.history.values())
     assert history.history["loss"][-1] < history.history["loss"][0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -128,7 +129,7 @@ def test_flatten_writes_into_the_buffers_it_is_given() -> None:
 def test_arrays_that_are_not_contiguous_are_taken_by_value() -> None:
     layout = Layout.build([TensorSpec("a", (3, 4), "float32", True), TensorSpec("b", (3, 4), "int64", True)])
     whole = np.arange(12).reshape(4, 3)
-    arrays = [whole.T.astype(np.float32, order="K"), whole.T]
+    arrays: list[Any] = [whole.T.astype(np.float32, order="K"), whole.T]
     back = layout.unflatten(*layout.flatten(arrays))
     np.testing.assert_array_equal(back[0], arrays[0])
     np.testing.assert_array_equal(back[1], arrays[1])
@@ -141,7 +142,8 @@ def test_dtypes_that_would_change_their_values_are_refused_by_name(dtype: str) -
 
 
 PAIR = Layout.build([TensorSpec("a", (2,), "float32", True), TensorSpec("b", (2,), "int64", False)])
-A, B = np.zeros(2, np.float32), np.zeros(2, np.int64)
+A: Any = np.zeros(2, np.float32)
+B: Any = np.zeros(2, np.int64)
 
 
 @pytest.mark.parametrize(
@@ -189,13 +191,13 @@ def test_the_fingerprint_tells_layouts_apart() -> None:
     assert len(base.fingerprint) == 32
     assert set(base.fingerprint) <= set("0123456789abcdef")
     others = [
-        [TensorSpec("other", *rest) if name == "scale" else TensorSpec(name, *rest)
-         for name, *rest in [(s.name, s.shape, s.dtype, s.trainable) for s in MODEL]],
+        [*MODEL[:-1], replace(MODEL[-1], name="other")],
         MODEL[:-1],
         MODEL[::-1],
-        [*MODEL[:-1], TensorSpec("seed", (1,), "uint32", False)],
-        [*MODEL[:-1], TensorSpec("seed", (), "int32", False)],
-    ]  # fmt: skip
+        [*MODEL[:-1], replace(MODEL[-1], shape=(1,))],
+        [*MODEL[:-1], replace(MODEL[-1], dtype="int32")],
+        [*MODEL[:1], replace(MODEL[1], trainable=False), *MODEL[2:]],
+    ]
     prints = {Layout.build(other).fingerprint for other in others} | {base.fingerprint}
     assert len(prints) == len(others) + 1
 
