@@ -28,7 +28,7 @@ from elephas_fast.utils.rdd_utils import to_simple_rdd  # noqa: E402
 
 EPOCHS = 6
 BATCH_SIZE = 64
-RUNS: list[tuple[str, str | int]] = [("synchronous", "epoch"), ("asynchronous", 8), ("hogwild", 8)]
+RUNS: list[tuple[str, str | int]] = [("synchronous", "epoch"), ("asynchronous", "batch"), ("hogwild", "batch")]
 
 
 @dataclass

@@ -61,12 +61,16 @@ class _Session:
 
 @dataclass
 class _Pending:
-    """A push of the current synchronous round. ``orphan``: its sender has left and its line is to be given back."""
+    """A push of the current synchronous round.
+
+    ``finite``: whether it takes part; ``orphan``: its sender has left and its line is to be given back.
+    """
 
     mark: Mark
     rows: int
     gradient: Float32Array
     opaque: ByteArray | None
+    finite: bool
     orphan: bool = False
 
 
@@ -243,9 +247,10 @@ class ParameterServer:
             raise _Refused("gap", f"expected round {applied + 1} of line {session.line}, got {push.clock}")
         gradient, opaque = self._vectors(session, push, payload)
         if self._settings.mode == "synchronous":
-            self._pending[session.line] = _Pending(mark, push.rows, gradient, opaque)
+            finite = store.admits(gradient)
+            self._pending[session.line] = _Pending(mark, push.rows, gradient, opaque, finite)
             self._complete_round()
-            return Ack(status="accepted", clock=push.clock, version=store.version)
+            return Ack(status="accepted" if finite else "refused", clock=push.clock, version=store.version)
         outcome = store.push(gradient, opaque=opaque, marks=(mark,))
         return Ack(status="applied" if outcome.applied else "refused", clock=push.clock, version=outcome.version)
 
@@ -270,16 +275,24 @@ class ParameterServer:
             return
         given = [self._pending[line] for line in sorted(self._pending)]
         self._pending.clear()
-        if self._mean is None:
-            self._mean = np.zeros(self._store.layout.size, np.float32)
-        rows = [float(p.rows) for p in given] if any(p.rows for p in given) else [1.0] * len(given)
-        _core.weighted_mean([p.gradient for p in given], rows, self._mean, threads=self._settings.threads)
-        opaque = next((p.opaque for p in reversed(given) if p.opaque is not None), None)
-        self._store.push(self._mean, opaque=opaque, marks=[p.mark for p in given])
+        marks = [p.mark for p in given]
+        finite = [p for p in given if p.finite]
+        if finite:
+            self._store.push(self._mean_of(finite), opaque=_last_opaque(finite), marks=marks)
+        else:
+            self._store.skip(marks)
         self._gate.advance()
         for pending in given:
             if pending.orphan:
                 self._store.ledger.close_line(pending.mark.line)
+
+    def _mean_of(self, given: list[_Pending]) -> Float32Array:
+        """The mean of the updates, weighted by their rows (evenly if nobody has any); valid until the next round."""
+        if self._mean is None:
+            self._mean = np.zeros(self._store.layout.size, np.float32)
+        rows = [float(p.rows) for p in given] if any(p.rows for p in given) else [1.0] * len(given)
+        _core.weighted_mean([p.gradient for p in given], rows, self._mean, threads=self._settings.threads)
+        return self._mean
 
     def _pull(self, session: _Session, pull: Pull) -> tuple[Message | None, list[Frame]]:
         if pull.purpose not in ("train", "evaluate", "observe"):
@@ -401,3 +414,7 @@ class ParameterServer:
             self._listener.unwatch(fd)
             lifeline.close()
         self._lifelines.clear()
+
+
+def _last_opaque(given: list[_Pending]) -> ByteArray | None:
+    return next((p.opaque for p in reversed(given) if p.opaque is not None), None)

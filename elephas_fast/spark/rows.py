@@ -7,7 +7,7 @@ the rows (their number and the first one), so that bad input is refused without 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
@@ -24,11 +24,13 @@ _ATTRIBUTE: Final = "_elephas_fast_blocks"
 
 @dataclass(frozen=True)
 class Blocks:
-    """The RDD of ``Block`` behind an RDD of pairs; ``rows`` of it in all; ``first``: the first row, if there is one."""
+    """The RDD of ``Block`` behind an RDD of pairs; ``rows`` of it in all; ``first``: the first row, if there is one;
+    ``remade``: the same rows in another number of partitions, evenly and in order, without a shuffle."""
 
     rdd: RDD[Any]
     rows: int
     first: Any
+    remade: Callable[[int], RDD[Any]]
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ def to_simple_rdd(sc: SparkContext, features: Any, labels: Any) -> RDD[tuple[Any
     """An RDD of ``(x, y)`` pairs from arrays whose first axis is the rows.
 
     ``features`` and ``labels``: an array, a list of numbers or rows, a pandas DataFrame or Series, or, for models with
-    several inputs or outputs, a tuple or list of arrays in their order. Raises ``ValueError`` where the numbers of rows
-    differ.
+    several inputs or outputs, a tuple or list of arrays in their order. The arrays are kept, not copied, as long as the
+    RDD object lives. Raises ``ValueError`` where the numbers of rows differ.
     """
     x, y = _columns("features", features, labels), _columns("labels", labels, features)
     lengths = {len(column) for column in (*x.values(), *y.values())}
@@ -53,15 +55,17 @@ def to_simple_rdd(sc: SparkContext, features: Any, labels: Any) -> RDD[tuple[Any
             + ", ".join(f"{name}: {len(column)}" for name, column in (*x.items(), *y.items()))
         )
     rows = lengths.pop()
-    partitions = sc.defaultParallelism
-    blocks = [
-        Block(tuple(c[begin:end] for c in x.values()), tuple(c[begin:end] for c in y.values()))
-        for begin, end in _block_bounds(rows, partitions, [*x.values(), *y.values()])
-    ]
-    block_rdd = sc.parallelize(blocks, partitions)
+    columns = [*x.values(), *y.values()]
+
+    def make(partitions: int) -> RDD[Any]:
+        bounds = _block_bounds(rows, partitions, columns)
+        blocks = [Block(_cut(x.values(), *bound), _cut(y.values(), *bound)) for bound in bounds]
+        return sc.parallelize(blocks, partitions)
+
+    block_rdd = make(sc.defaultParallelism)
     pairs = block_rdd.flatMap(_rows_of)
-    first = next(blocks[0].rows()) if blocks else None
-    setattr(pairs, _ATTRIBUTE, Blocks(block_rdd, rows, first))
+    first = next(Block(_cut(x.values(), 0, 1), _cut(y.values(), 0, 1)).rows()) if rows else None
+    setattr(pairs, _ATTRIBUTE, Blocks(block_rdd, rows, first, make))
     return pairs
 
 
@@ -85,9 +89,7 @@ def spread(rdd: RDD[Any], partitions: int | None) -> RDD[Any]:
     source = rdd if blocks is None else blocks.rdd
     if partitions is None or source.getNumPartitions() == partitions:
         return source
-    if blocks is None:
-        return source.repartition(partitions)
-    return source.flatMap(_rows_of).repartition(partitions)
+    return source.repartition(partitions) if blocks is None else blocks.remade(partitions)
 
 
 def tagged(rdd: RDD[Any], tasks: int) -> RDD[Any]:
@@ -116,6 +118,10 @@ def split_tagged(items: Iterable[Any]) -> Iterator[tuple[int, Iterator[Any]]]:
         yield partition, part
         for _ in part:  # a reader that stopped early must not shift rows into the next partition
             pass
+
+
+def _cut(columns: Iterable[np.ndarray[Any, Any]], begin: int, end: int) -> tuple[np.ndarray[Any, Any], ...]:
+    return tuple(column[begin:end] for column in columns)
 
 
 def _mark(index: int, rows: Iterable[Any]) -> Iterator[Any]:

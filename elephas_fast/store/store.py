@@ -232,6 +232,18 @@ class ParameterStore:
                 return self._push_atomic(gradient, opaque, marks)
         return self._push_hogwild(gradient, opaque, marks)
 
+    def admits(self, gradient: Float32Array) -> bool:
+        """Whether an update is finite (or need not be); counts it as refused if not."""
+        if not self._check_finite or not _core.count_nonfinite(gradient):
+            return True
+        self.count(Counter.NONFINITE)
+        return False
+
+    def skip(self, marks: Sequence[Mark]) -> None:
+        """Commit marks whose update was refused: their rounds are over and change nothing."""
+        for mark in marks:
+            self.ledger.commit(mark)
+
     def _push_atomic(self, gradient: Float32Array, opaque: ByteArray | None, marks: Sequence[Mark]) -> PushOutcome:
         self._refuse_if_closed()
         segment, split = self.segment, self.layout.trainable_size
@@ -252,8 +264,7 @@ class ParameterStore:
             nonfinite += _core.blend(result[split:], gradient[split:], self._state_rate)
         if nonfinite and self._check_finite:
             self.count(Counter.NONFINITE)
-            for mark in marks:
-                self.ledger.commit(mark)
+            self.skip(marks)
             return PushOutcome(version, False, nonfinite)
         if self.layout.opaque_size:
             segment.opaque[target][:] = segment.opaque[source] if opaque is None else opaque
@@ -265,12 +276,9 @@ class ParameterStore:
     def _push_hogwild(self, gradient: Float32Array, opaque: ByteArray | None, marks: Sequence[Mark]) -> PushOutcome:
         self._refuse_if_closed()
         segment, split = self.segment, self.layout.trainable_size
-        nonfinite = _core.count_nonfinite(gradient) if self._check_finite else 0
-        if nonfinite:
-            self.count(Counter.NONFINITE)
-            for mark in marks:
-                self.ledger.commit(mark)
-            return PushOutcome(self.version, False, nonfinite)
+        if not self.admits(gradient):
+            self.skip(marks)
+            return PushOutcome(self.version, False, _core.count_nonfinite(gradient))
         for mark in marks:
             self.ledger.begin(mark)
         step = _core.atomic_add(segment.header, _VERSION, 1)
