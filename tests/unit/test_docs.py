@@ -17,7 +17,7 @@ def test_protocol_lists_every_message_with_its_fields():
     rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in text.splitlines() if line.startswith("| ")]
     written = {(row[0], row[1], row[3]) for row in rows}
     for code, message in MESSAGES.items():
-        names = ", ".join(f.name for f in fields(message) if f.name != "request") or "–"
+        names = ", ".join(f.name for f in fields(message) if f.name != "request") or "-"
         assert (str(code), message.__name__, names) in written
 
 
