@@ -12,6 +12,7 @@ SOURCES := $(wildcard csrc/* elephas_fast/_core.p* elephas_fast/*.pxi) CMakeList
 ifeq ($(shell command -v java 2>/dev/null)$(JAVA_HOME),)
 export JAVA_HOME := $(abspath $(VENV))/java
 endif
+export PATH := $(abspath $(BIN)):$(PATH)
 export PYSPARK_PYTHON := $(abspath $(BIN))/python
 export TF_CPP_MIN_LOG_LEVEL := 3
 
