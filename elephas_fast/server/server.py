@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -16,6 +15,7 @@ from elephas_fast import _core
 from elephas_fast.config import ServerSettings
 from elephas_fast.layout import ByteArray, Float32Array
 from elephas_fast.server.gate import Gate, Orders
+from elephas_fast.server.reports import Reports
 from elephas_fast.store import Counter, Mark, ParameterStore
 from elephas_fast.transport import Handover, Lifeline, Listener
 from elephas_fast.wire import (
@@ -43,7 +43,6 @@ from elephas_fast.wire import (
 
 _PARK_SECONDS: Final = 0.5
 _TICK_SECONDS: Final = 0.25
-_MAX_REPORTS: Final = 100_000
 
 log = logging.getLogger("elephas_fast.server")
 
@@ -119,8 +118,7 @@ class ParameterServer:
         self._lifelines: dict[int, Lifeline] = {}
         self._pending: dict[int, _Pending] = {}
         self._parked: list[_Parked] = []
-        self._reports: deque[list[Frame]] = deque()
-        self._first_report = 0
+        self._reports = Reports()
         self._gate = Gate(settings.workers, settings.mode == "synchronous", settings.staleness, store.ledger.applied)
         self._mean: Float32Array | None = None
         store.ledger.reserve(settings.partitions)
@@ -349,11 +347,7 @@ class ParameterServer:
                 self._parked.append(entry)
 
     def _report(self, session: _Session, report: Report, payload: list[Frame]) -> Message:
-        frames = encode(report, [bytes(frame) for frame in payload])
-        self._reports.append(frames)
-        if len(self._reports) > _MAX_REPORTS:
-            self._reports.popleft()
-            self._first_report += 1
+        self._reports.add(report, payload)
         if report.kind == "done":
             self._store.ledger.finish(session.line)
             self._gate.leave(session.line)
@@ -361,15 +355,9 @@ class ParameterServer:
         return Ack(status="applied", clock=0, version=self._store.version)
 
     def _observed(self, seen: int) -> tuple[Message, list[Frame]]:
-        while self._reports and self._first_report < seen:
-            self._reports.popleft()
-            self._first_report += 1
+        seen, frames, more = self._reports.after(seen)
         faults = tuple(self._store.counts().values())
-        if not self._reports:
-            return Observed(seen=self._first_report, more=False, version=self._store.version, faults=faults), []
-        more = len(self._reports) > 1
-        seen = self._first_report + 1
-        return Observed(seen=seen, more=more, version=self._store.version, faults=faults), list(self._reports[0])
+        return Observed(seen=seen, more=more, version=self._store.version, faults=faults), frames
 
     def _drop(self, session: _Session) -> None:
         self._sessions.pop(session.peer, None)

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -17,12 +17,11 @@ from elephas_fast.batches import collect
 from elephas_fast.client import Client, connect
 from elephas_fast.cluster import ParameterCluster
 from elephas_fast.config import TrainingConfig
-from elephas_fast.keras_bridge import describe, layout_of, merge_metrics, set_weights, weights_of
+from elephas_fast.keras_bridge import ModelSpec, describe, layout_of, weights_of
 from elephas_fast.keras_bridge.driver import DriverCallbacks, optimizer_slots, set_optimizer_slots
 from elephas_fast.layout import Float32Array, Layout
 from elephas_fast.optimizers.constraints import can_project
-from elephas_fast.server import FOREVER
-from elephas_fast.spark.epochs import EpochBook
+from elephas_fast.spark.epoch_loop import EpochLoop
 from elephas_fast.spark.interpreter import is_local, use_driver_python
 from elephas_fast.spark.job import Job
 from elephas_fast.spark.progress import Progress
@@ -72,7 +71,6 @@ class FitResult:
     history: Any
     histories: list[dict[str, list[float]] | None]
     state: ServerState
-    partitions: list[PartitionSummary] = field(default_factory=list)
 
 
 def fit(request: FitRequest) -> FitResult:
@@ -94,7 +92,7 @@ class _Fit:
         use_driver_python(self._sc)
         self._spec = describe(request.model, request.custom_objects, update=request.config.update)  # type: ignore[arg-type]
         self._layout = layout_of(request.model)
-        self._check_rows()
+        _check_rows(request.rdd, self._spec)
         self._callbacks = DriverCallbacks(
             request.model, request.callbacks, epochs=self._config.epochs, verbose=self._config.verbose
         )
@@ -103,56 +101,52 @@ class _Fit:
         self._partitions = self._rdd.getNumPartitions()
         self._slots = task_slots(self._sc)
         self._tasks = min(self._partitions, self._slots)
-        self._book = EpochBook(self._partitions)
-        self._seen = 0
-        self._epoch = 0
-        self._epoch_began = 0.0
-        self._began = False
-        self._stop_at = FOREVER
-        self._histories: list[dict[str, list[float]]] = [{} for _ in range(self._partitions)]
-
-    def _check_rows(self) -> None:
-        first = first_row(self._request.rdd)
-        if first is None:
-            raise ValueError("rdd: expected at least one row to train on, got an empty RDD")
-        blocks = blocks_of(self._request.rdd)
-        collect([first], inputs=self._spec.inputs, outputs=self._spec.outputs)
-        self._rows_known = None if blocks is None else blocks.rows
 
     def run(self) -> FitResult:
         """Train; see ``fit``."""
+        config = self._config
         flat, opaque = weights_of(self._model, self._layout)
         with ExitStack() as stack:
-            stack.enter_context(pool_of(self._sc).take(self._tasks, self._slots, self._config.straggler_timeout))
+            stack.enter_context(pool_of(self._sc).take(self._tasks, self._slots, config.straggler_timeout))
             cluster = stack.enter_context(self._cluster(flat, opaque))
-            observer = stack.enter_context(
-                connect(
-                    cluster.address,
-                    transport=self._config.transport,
-                    rounds=0,
-                    timeout=self._config.server_timeout,
-                    while_silent=cluster.check,
-                )
+            first_version = cluster.version
+            observer = connect(
+                cluster.address,
+                transport=config.transport,
+                rounds=0,
+                timeout=config.server_timeout,
+                while_silent=cluster.check,
             )
+            loop = self._loop(cluster, stack.enter_context(observer))
             self._announce(cluster)
-            self._callbacks.train_begin()
-            self._begin_epoch(observer)
+            loop.begin()
             job = self._job(cluster)
             try:
-                self._watch(job, cluster, observer)
+                self._watch(job, cluster, loop)
             except BaseException as error:
                 cluster.close()
                 job.cancel(_CANCEL_SECONDS)
                 if isinstance(error, KeyboardInterrupt):
-                    self._load(cluster)
+                    loop.load_weights()
                 raise
             cluster.close()
-            self._drain(observer)
-            self._finish_epochs(cluster, observer)
-            if not self._callbacks.given:
-                self._load(cluster)
-            self._callbacks.train_end()
-            return self._result(cluster, job.result())
+            loop.end()
+            return self._result(cluster, loop, job.result(), cluster.version - first_version)
+
+    def _loop(self, cluster: ParameterCluster, observer: Client) -> EpochLoop:
+        blocks = blocks_of(self._request.rdd)
+        return EpochLoop(
+            self._model,
+            self._config,
+            self._layout,
+            self._callbacks,
+            self._progress,
+            partitions=self._partitions,
+            rows=None if blocks is None else blocks.rows,
+            validation_data=self._request.validation_data,
+            cluster=cluster,
+            observer=observer,
+        )
 
     def _cluster(self, flat: Float32Array, opaque: Any) -> ParameterCluster:
         config = self._config
@@ -177,7 +171,6 @@ class _Fit:
             cluster.restore(*optimizer_slots(self._model, self._layout))
         elif state is not None and state.optimizer == cluster.settings.optimizer:
             cluster.restore(state.version, state.slots)
-        self._first_version = cluster.version
         return cluster
 
     @property
@@ -214,115 +207,39 @@ class _Fit:
             f"{self._layout.size:,} float32 parameters"
         )
 
-    def _watch(self, job: Job, cluster: ParameterCluster, observer: Client) -> None:
-        """Until the job ends: take reports, finish epochs, draw, see that nothing has died."""
+    def _watch(self, job: Job, cluster: ParameterCluster, loop: EpochLoop) -> None:
+        """Until the job ends: let the loop take its turns and see that nothing has died."""
         while job.running:
             cluster.check()
-            self._drain(observer)
-            self._finish_epochs(cluster, observer)
-            self._draw()
+            loop.turn()
             if self._config.on_nonfinite == "raise" and cluster.faults[Counter.NONFINITE.name.lower()]:
                 raise NonFiniteUpdate(
-                    "a worker's update held NaN or infinity; the weights before it are kept on the server "
+                    "a worker's update held NaN or infinity and was refused; look at the rows and the learning rate "
                     "(on_nonfinite='reject' goes on without such updates)"
                 )
             time.sleep(_POLL_SECONDS)
         job.result()
 
-    def _drain(self, observer: Client) -> None:
-        while True:
-            observed, report, states = observer.observe(self._seen)
-            self._seen = observed.seen
-            if report is not None:
-                self._book.take(report, states)
-            if not observed.more:
-                return
-
-    def _draw(self) -> None:
-        rows = self._book.rows_done(self._epoch)
-        if rows and not self._began:
-            self._began, self._epoch_began = True, time.monotonic()
-        total = self._total_rows()
-        seconds = time.monotonic() - self._epoch_began if self._began else 0.0
-        self._progress.draw(self._epoch, rows, total, seconds, self._book.loss_so_far(self._epoch))
-
-    def _total_rows(self) -> int | None:
-        if self._epoch and self._book.complete(self._epoch - 1):
-            return sum(entry.rows for entry in self._book.epoch(self._epoch - 1).values())
-        if self._rows_known is None:
-            return None
-        return round(self._rows_known * (1.0 - self._config.validation_split))
-
-    def _finish_epochs(self, cluster: ParameterCluster, observer: Client) -> None:
-        """Finish every epoch that all partitions have reported, in order."""
-        while self._epoch < min(self._config.epochs, self._stop_at) and self._book.complete(self._epoch):
-            epoch = self._epoch
-            entries = self._book.epoch(epoch)
-            logs = merge_metrics(self._model, [entry.training for entry in entries.values()])
-            validation = merge_metrics(self._model, [entry.validation for entry in entries.values()])
-            logs.update({f"val_{name}": value for name, value in validation.items()})
-            self._note_histories(epoch)
-            if self._callbacks.given or self._request.validation_data is not None:
-                self._load(cluster)
-            if self._request.validation_data is not None:
-                logs.update(self._validate())
-            rows = sum(entry.rows for entry in entries.values())
-            self._progress.epoch(epoch, rows, self._book.seconds(epoch), logs)
-            self._callbacks.epoch_end(epoch, logs)
-            self._epoch += 1
-            self._began = False
-            if self._callbacks.stopped:
-                self._stop_at = self._epoch
-                self._steer(observer)
-            elif self._epoch < self._config.epochs:
-                self._begin_epoch(observer)
-
-    def _begin_epoch(self, observer: Client) -> None:
-        self._callbacks.epoch_begin(self._epoch)
-        if self._callbacks.given:
-            self._steer(observer)
-
-    def _steer(self, observer: Client) -> None:
-        """Tell the workers how far they may go; with callbacks an epoch begins when those of the last are done."""
-        rate = self._callbacks.new_learning_rate
-        local = self._config.update == "delta"
-        observer.steer(
-            released=self._epoch + 1 if self._callbacks.given else FOREVER,
-            stop_at=self._stop_at,
-            learning_rate=rate if local else 0.0,
-            server_learning_rate=0.0 if local else rate,
-        )
-
-    def _note_histories(self, epoch: int) -> None:
-        for partition, entry in self._book.epoch(epoch).items():
-            logs = merge_metrics(self._model, [entry.training])
-            logs.update({f"val_{k}": v for k, v in merge_metrics(self._model, [entry.validation]).items()})
-            for name, value in logs.items():
-                self._histories[partition].setdefault(name, []).append(value)
-
-    def _validate(self) -> dict[str, float]:
-        data = self._request.validation_data
-        assert data is not None
-        logs = self._model.evaluate(*data[:2], sample_weight=data[2] if len(data) > 2 else None,
-                                    batch_size=self._config.batch_size, verbose=0, return_dict=True)  # fmt: skip
-        return {f"val_{name}": float(value) for name, value in logs.items()}
-
-    def _load(self, cluster: ParameterCluster) -> None:
-        """Put the server's present weights into the driver's model."""
-        opaque = np.zeros(self._layout.opaque_size, np.uint8)
-        set_weights(self._model, self._layout, cluster.pull(opaque=opaque), opaque)
-
-    def _result(self, cluster: ParameterCluster, summaries: list[PartitionSummary]) -> FitResult:
+    def _result(
+        self, cluster: ParameterCluster, loop: EpochLoop, summaries: list[PartitionSummary], updates: int
+    ) -> FitResult:
         history = self._callbacks.history
-        partitions = sorted(summaries, key=lambda s: s.partition)
         history.faults = cluster.faults
-        history.partitions = partitions
-        history.staleness = [self._book.staleness(epoch) for epoch in range(self._epoch)]
-        history.updates = cluster.version - self._first_version
+        history.partitions = sorted(summaries, key=lambda summary: summary.partition)
+        history.staleness = loop.staleness
+        history.updates = updates
         state = ServerState(cluster.settings.optimizer, cluster.version, cluster.slots)
         if self._by_model_optimizer:
             set_optimizer_slots(self._model, self._layout, state.version, state.slots)
-        return FitResult(history, [logs or None for logs in self._histories], state, partitions)
+        return FitResult(history, loop.histories, state)
+
+
+def _check_rows(rdd: RDD[Any], spec: ModelSpec) -> None:
+    """Raise ``ValueError`` where there is no row, or the first does not fit the model."""
+    first = first_row(rdd)
+    if first is None:
+        raise ValueError("rdd: expected at least one row to train on, got an empty RDD")
+    collect([first], inputs=spec.inputs, outputs=spec.outputs)
 
 
 def _train_function(task: WorkerTask) -> Callable[[Iterable[Any]], Iterator[PartitionSummary]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from elephas_fast import client
+from elephas_fast.client import conversation
 from elephas_fast.transport import Channel, Listener
 from tests.server.crew import Crew
 from tests.server.holdings import Holdings, wait_until
@@ -50,5 +50,5 @@ def crew(_crew_of_eight: Crew) -> Crew:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients of this process send again after 0.1 s instead of 2 s of silence."""
-    monkeypatch.setattr(client, "_RESEND_FIRST", 0.1)
-    monkeypatch.setattr(client, "_RESEND_MOST", 0.5)
+    monkeypatch.setattr(conversation, "_RESEND_FIRST", 0.1)
+    monkeypatch.setattr(conversation, "_RESEND_MOST", 0.5)

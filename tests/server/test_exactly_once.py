@@ -237,7 +237,7 @@ def test_a_push_given_up_and_waited_for_later_counts_once() -> None:
         with pytest.raises(ServerUnreachable):
             client.push(ONES)
         os.kill(cluster.pid, signal.SIGCONT)
-        client._timeout = 20.0
+        client._conversation.timeout = 20.0
         receipt = client.wait()
         assert receipt is not None
         assert receipt.status in ("applied", "duplicate")

@@ -1,66 +1,44 @@
-"""A worker's side of the parameter server: push, pull, wait.
+"""``Client``: push, pull, wait.
 
-``connect`` chooses the nearest way in: the shared segment where the server is on this host, else ipc or tcp. On the
-shared path a hogwild client applies its updates itself, in place; an asynchronous or synchronous one hands its vector
-over in its outbox, so that an application is never half done if this process is killed.
+On the shared path a hogwild client applies its updates itself, in place; an asynchronous or synchronous one hands its
+vector over in its outbox, so that an application is never half done if this process is killed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elephas_fast import _core
+from elephas_fast.client.conversation import Conversation, PushRefused
+from elephas_fast.client.road import find_road
 from elephas_fast.config import TRANSPORTS, ServerSettings, whole
 from elephas_fast.layout import ByteArray, Float32Array, Layout
-from elephas_fast.store import Mark, ParameterStore, Segment
-from elephas_fast.transport import Address, Channel, Lifeline, TransportError, receive
+from elephas_fast.store import Mark, ParameterStore
+from elephas_fast.transport import Address
 from elephas_fast.wire import (
     PROTOCOL_VERSION,
     Ack,
     Close,
-    Error,
     Frame,
-    Goodbye,
     Hello,
     Message,
     Observe,
     Observed,
-    ProtocolError,
     Pull,
     Push,
     Report,
     Steer,
-    Wait,
     Weights,
     Welcome,
     decode,
-    encode,
     pack_arrays,
     unpack_arrays,
 )
-
-_RESEND_FIRST: Final = 2.0
-_RESEND_MOST: Final = 20.0
-
-
-class ServerUnreachable(ConnectionError):
-    """The server has not answered within the deadline; the message names its address and the last applied round."""
-
-
-class PushRefused(RuntimeError):
-    """The server refused a request; ``code`` says why: 'fenced', 'gap', 'closed', 'key', 'protocol', 'internal'."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -128,66 +106,62 @@ class Client:
         patience: float,
         while_silent: Callable[[], None] | None = None,
     ) -> None:
-        self._address = address
+        self._key = address.key
         self._partition, self._attempt, self._rounds = partition, attempt, rounds
-        self._timeout, self._patience = timeout, patience
-        self._while_silent = while_silent
-        self._next_request = random.getrandbits(32)
         self._in_flight: tuple[Push, list[Frame], int] | None = None
         self._round_open = False
-        self._lifeline: Lifeline | None = None
-        self._segment: Segment | None = None
         self._store: ParameterStore | None = None
-        self._channel: Channel | None = None
         self.version = 0
         self.clock = 0
+        road = find_road(address, transport)
+        self.transport = road.scheme
+        self._segment, self._lifeline = road.segment, road.lifeline
+        self._conversation: Conversation | None = None
         try:
-            self.transport, endpoint = self._choose(transport)
-            self._channel = Channel(endpoint)
+            self._conversation = Conversation(
+                address,
+                road.endpoint,
+                greet=self._greet_again,
+                standing=lambda: f"last applied round of partition {partition}: {self.clock}",
+                timeout=timeout,
+                patience=patience,
+                while_silent=while_silent,
+            )
             self._hello()
             self._join_segment()
         except BaseException:
             self.close()
             raise
 
-    def _choose(self, transport: str) -> tuple[str, str]:
-        order = ("shm", "ipc", "tcp", "inproc") if transport == "auto" else (transport,)
-        for scheme in order:
-            endpoint = self._address.endpoint(scheme)
-            if endpoint is None:
-                continue
-            if scheme == "shm":
-                try:
-                    given = receive(endpoint, self._address.key)
-                except PermissionError as error:
-                    raise PushRefused("key", str(error)) from None
-                if given is None:
-                    continue
-                self._segment = Segment.attach(given[0])
-                self._lifeline = given[1]
-                endpoint = self._address.endpoint("ipc")
-                assert endpoint is not None
-            elif scheme == "ipc" and transport == "auto" and self._address.endpoint("shm"):
-                continue  # on the server's host shm would have worked; elsewhere an abstract name leads nowhere
-            return scheme, endpoint
-        offered = ", ".join(e.partition("://")[0] for e in self._address.endpoints)
-        raise TransportError(f"transport: {transport!r} does not lead to the server (it offers {offered})")
-
     def _hello(self) -> None:
         hello = Hello(
             protocol=PROTOCOL_VERSION,
-            key=self._address.key,
+            key=self._key,
             partition=self._partition,
             attempt=self._attempt,
             rounds=1 if self._rounds is None and self._partition < 0 else int(self._rounds or 0),
             outbox=self._segment is not None,
         )
-        welcome = self._request(hello, expect=Welcome, rehello=False)
+        welcome, _ = self._talk().ask(hello, expect=Welcome)
         self._line, self._generation = welcome.line, welcome.generation
         self.clock, self.version = welcome.clock, welcome.version
         self._outbox_index = welcome.outbox
         self.layout = Layout.from_json(welcome.layout)
         self.settings = ServerSettings.from_json(welcome.settings)
+
+    def _greet_again(self, message: Message) -> Message:
+        """Say hello on a connection the server does not know, and renew the generation of a push that was refused.
+
+        A push that had been applied before the connection was cut is answered here.
+        """
+        if isinstance(message, Hello):
+            raise PushRefused("protocol", "the server refuses to know this connection")
+        self._hello()
+        if not isinstance(message, Push):
+            return message
+        if message.clock <= self.clock:
+            return Ack(status="duplicate", clock=message.clock, version=self.version)
+        return replace(message, generation=self._generation)
 
     def _join_segment(self) -> None:
         layout = self.layout
@@ -243,10 +217,10 @@ class Client:
         if opaque is not None and (opaque.dtype != np.uint8 or opaque.shape != (layout.opaque_size,)):
             raise ValueError(f"opaque: expected uint8[{layout.opaque_size}], got {opaque.dtype}{list(opaque.shape)}")
         rows = whole("rows", rows, 0)
-        self._check_open()
+        talk = self._talk()
         self.wait()
         if self._round_open:
-            self._exchange(Pull(purpose="evaluate", clock=self.clock, outbox=False, weights=False), Weights)
+            talk.ask(Pull(purpose="evaluate", clock=self.clock, outbox=False, weights=False), expect=Weights)
             self._round_open = False
         gradient = np.ascontiguousarray(gradient)
         mark = Mark(self._line, self._generation, self.clock + 1)
@@ -268,7 +242,7 @@ class Client:
             outbox=self._outbox is not None,
             opaque=opaque is not None and layout.opaque_size > 0,
         )
-        self._in_flight = (push, payload, self._send(push, payload))
+        self._in_flight = (push, payload, talk.send(push, payload))
         return self.wait() if wait else None
 
     def _apply(self, gradient: Float32Array, opaque: ByteArray | None, mark: Mark) -> Receipt:
@@ -290,7 +264,7 @@ class Client:
             return None
         push, payload, request = self._in_flight
         try:
-            ack = self._await(push, payload, request, Ack)
+            ack, _ = self._talk().wait_for(push, payload, request, Ack)
         except PushRefused:
             self._in_flight = None
             raise
@@ -326,14 +300,14 @@ class Client:
         return self._take("evaluate", out, opaque, ask=self.settings.mode == "synchronous").version
 
     def _take(self, purpose: str, out: Float32Array, opaque: ByteArray | None, *, ask: bool = True) -> Turn:
-        self._check_open()
+        talk = self._talk()
         local = self._store is not None
         turn = Turn(self.version, False, 0.0)
         if local and purpose == "observe":
             ask = False
         if ask or not local:
             pull = Pull(purpose=purpose, clock=self.clock, outbox=False, weights=not local)
-            reply, payload = self._exchange(pull, Weights)
+            reply, payload = talk.ask(pull, expect=Weights)
             self._round_open = False
             turn = Turn(reply.version, reply.stop, reply.learning_rate)
             if self._store is not None:
@@ -342,7 +316,7 @@ class Client:
                 self._unpack(payload, out, opaque)
         if local:
             assert self._store is not None
-            version = self._store.read(out, opaque, timeout=self._timeout)
+            version = self._store.read(out, opaque, timeout=talk.timeout)
             turn = replace(turn, version=version)
         self.version = turn.version
         return turn
@@ -360,11 +334,11 @@ class Client:
     def report(self, report: Report, *metric_states: Sequence[NDArray[Any]]) -> None:
         """Tell the driver what this partition has done, for 'epoch' with the states of its metrics."""
         self.wait()
-        self._request(report, [pack_arrays(state) for state in metric_states], expect=Ack)
+        self._talk().ask(report, [pack_arrays(state) for state in metric_states], expect=Ack)
 
     def observe(self, seen: int) -> tuple[Observed, Report | None, list[list[NDArray[Any]]]]:
         """The first report after ``seen`` and its metric states, or ``None``; the reply says whether there are more."""
-        reply, payload = self._exchange(Observe(seen=seen), Observed)
+        reply, payload = self._talk().ask(Observe(seen=seen), expect=Observed)
         if not payload:
             return reply, None, []
         report, _ = decode([payload[0]])
@@ -381,18 +355,17 @@ class Client:
             learning_rate=learning_rate,
             server_learning_rate=server_learning_rate,
         )
-        self._request(orders, expect=Ack)
+        self._talk().ask(orders, expect=Ack)
 
     def stop_accepting(self) -> None:
         """End the fit: from the return of this call on the server applies no push."""
-        self._request(Close(), expect=Ack)
+        self._talk().ask(Close(), expect=Ack)
 
     def close(self) -> None:
         """Leave. What is in flight is not waited for. Safe to call twice."""
-        if self._channel is not None:
-            self._take_leave(self._channel)
-            self._channel.close()
-            self._channel = None
+        if self._conversation is not None:
+            self._conversation.close()
+            self._conversation = None
         if hasattr(self, "_vector"):
             del self._vector, self._outbox
         if self._store is not None:
@@ -405,97 +378,16 @@ class Client:
             self._lifeline.close()
             self._lifeline = None
 
-    def _take_leave(self, channel: Channel) -> None:
-        """Say goodbye and see it answered, within half a second: what is unsent when a channel closes is dropped."""
-        goodbye = Goodbye(request=self._next_request + 1)
-        channel.send(encode(goodbye), 0.1)
-        deadline = time.monotonic() + 0.5
-        while frames := channel.receive(deadline - time.monotonic()):
-            with contextlib.suppress(ProtocolError):
-                if decode(frames)[0].request == goodbye.request:
-                    return
-
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _check_open(self) -> Channel:
-        if self._channel is None:
+    def _talk(self) -> Conversation:
+        if self._conversation is None:
             raise RuntimeError("the client is closed")
-        return self._channel
-
-    def _send(self, message: Message, payload: Sequence[Frame]) -> int:
-        self._next_request += 1
-        self._check_open().send(encode(replace(message, request=self._next_request), payload), self._timeout)
-        return self._next_request
-
-    def _request(self, message: Message, payload: Sequence[Frame] = (), *, expect: type, rehello: bool = True) -> Any:
-        return self._await(message, payload, self._send(message, payload), expect, rehello=rehello)
-
-    def _exchange(self, message: Message, expect: type) -> tuple[Any, list[Frame]]:
-        payload: list[Frame] = []
-        reply = self._await(message, (), self._send(message, ()), expect, into=payload.extend)
-        return reply, payload
-
-    def _await(
-        self,
-        message: Message,
-        payload: Sequence[Frame],
-        request: int,
-        expect: type,
-        *,
-        rehello: bool = True,
-        into: Callable[[list[Frame]], None] | None = None,
-    ) -> Any:
-        """The reply to ``request``; sends again, with growing pauses, while the server is silent."""
-        assert self._channel is not None
-        lost_at = time.monotonic() + self._timeout
-        late_at = time.monotonic() + self._patience
-        pause = _RESEND_FIRST
-        reason = "no answer"
-        while True:
-            now = time.monotonic()
-            if now > lost_at or now > late_at:
-                what = "does not answer" if now > lost_at else f"keeps this worker waiting ({reason})"
-                seconds = self._timeout if now > lost_at else self._patience
-                raise ServerUnreachable(
-                    f"the parameter server at {self._address} {what} for {seconds:.0f} s; "
-                    f"last applied round of partition {self._partition}: {self.clock}"
-                )
-            frames = self._channel.receive(min(pause, lost_at - now, late_at - now))
-            if frames is None:
-                if self._while_silent is not None:
-                    self._while_silent()
-                pause = min(_RESEND_MOST, pause * 2) * random.uniform(0.75, 1.0)
-                request = self._send(message, payload)
-                continue
-            reply, reply_payload = decode(frames)
-            if reply.request != request:
-                continue
-            lost_at = time.monotonic() + self._timeout
-            if isinstance(reply, Wait):
-                reason = reply.reason
-                request = self._send(message, payload)
-            elif isinstance(reply, Error):
-                if reply.code != "hello" or not rehello:
-                    raise PushRefused(reply.code, reply.text)
-                message = self._greet_again(message)
-                if isinstance(message, Push) and message.clock <= self.clock:
-                    return Ack(status="duplicate", clock=message.clock, version=self.version)
-                request = self._send(message, payload)
-            elif isinstance(reply, expect):
-                if into is not None:
-                    into(reply_payload)
-                return reply
-            else:
-                raise PushRefused("protocol", f"expected {expect.__name__}, got {type(reply).__name__}")
-
-    def _greet_again(self, message: Message) -> Message:
-        """The server does not know this connection (it was cut): say hello and renew the message's generation."""
-        self._hello()
-        return replace(message, generation=self._generation) if isinstance(message, Push) else message
+        return self._conversation
 
 
 def _fill(outbox: tuple[Float32Array, ByteArray], gradient: Float32Array, opaque: ByteArray | None) -> None:

@@ -1,0 +1,130 @@
+"""One request, one reply, over a channel on which either may get lost."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from elephas_fast.transport import Address, Channel
+from elephas_fast.wire import Error, Frame, Goodbye, Message, ProtocolError, Wait, decode, encode
+
+_RESEND_FIRST: Final = 2.0
+_RESEND_MOST: Final = 20.0
+_LEAVE_SECONDS: Final = 0.5
+
+
+class ServerUnreachable(ConnectionError):
+    """The server has not answered within the deadline; the message names its address and the last applied round."""
+
+
+class PushRefused(RuntimeError):
+    """The server refused a request; ``code`` says why: 'fenced', 'gap', 'closed', 'key', 'protocol', 'internal'."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Conversation:
+    """Requests to one server, each sent again, with growing pauses, while the server is silent.
+
+    Args:
+        address: of the server, for error messages; ``endpoint``: the way to it.
+        greet: called when the server does not know this connection (it was cut), with the request it refused: says
+            hello again and returns the request as it is to be repeated, or the reply if there is nothing to repeat.
+        standing: how far this client has come, in words, for error messages.
+        timeout: seconds without any sign of the server; ``patience``: seconds of being told to wait.
+        while_silent: called before each resend; may raise.
+
+    Not thread-safe.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        endpoint: str,
+        *,
+        greet: Callable[[Message], Message],
+        standing: Callable[[], str],
+        timeout: float,
+        patience: float,
+        while_silent: Callable[[], None] | None = None,
+    ) -> None:
+        self.timeout = timeout
+        self._address = address
+        self._greet = greet
+        self._standing = standing
+        self._patience = patience
+        self._while_silent = while_silent
+        self._last_request = random.getrandbits(32)
+        self._channel = Channel(endpoint)
+
+    def send(self, message: Message, payload: Sequence[Frame] = ()) -> int:
+        """Send a request and return its number. ``payload`` must stay unchanged until the reply has come."""
+        self._last_request += 1
+        self._channel.send(encode(replace(message, request=self._last_request), payload), self.timeout)
+        return self._last_request
+
+    def ask(self, message: Message, payload: Sequence[Frame] = (), *, expect: type) -> tuple[Any, list[Frame]]:
+        """Send a request and wait for its reply and the reply's payload."""
+        return self.wait_for(message, payload, self.send(message, payload), expect)
+
+    def wait_for(
+        self, message: Message, payload: Sequence[Frame], request: int, expect: type
+    ) -> tuple[Any, list[Frame]]:
+        """The reply, of type ``expect``, to a request sent before.
+
+        Raises ``ServerUnreachable`` after the deadline and ``PushRefused`` for an error reply.
+        """
+        lost_at = time.monotonic() + self.timeout
+        late_at = time.monotonic() + self._patience
+        pause = _RESEND_FIRST
+        reason = ""
+        while True:
+            now = time.monotonic()
+            if now > lost_at:
+                raise self._unreachable(f"does not answer for {self.timeout:.0f} s")
+            if now > late_at:
+                raise self._unreachable(f"keeps this worker waiting ({reason}) for {self._patience:.0f} s")
+            frames = self._channel.receive(min(pause, lost_at - now, late_at - now))
+            if frames is None:
+                if self._while_silent is not None:
+                    self._while_silent()
+                pause = min(_RESEND_MOST, pause * 2) * random.uniform(0.75, 1.0)
+                request = self.send(message, payload)
+                continue
+            reply, reply_payload = decode(frames)
+            if reply.request != request:
+                continue
+            lost_at = time.monotonic() + self.timeout
+            if isinstance(reply, expect):
+                return reply, reply_payload
+            if isinstance(reply, Wait):
+                reason = reply.reason
+            elif isinstance(reply, Error) and reply.code == "hello":
+                message = self._greet(message)
+                if isinstance(message, expect):
+                    return message, []
+            elif isinstance(reply, Error):
+                raise PushRefused(reply.code, reply.text)
+            else:
+                raise PushRefused("protocol", f"expected {expect.__name__}, got {type(reply).__name__}")
+            request = self.send(message, payload)
+
+    def close(self) -> None:
+        """Say goodbye and see it answered, within half a second: what is unsent when a channel closes is dropped."""
+        goodbye = Goodbye(request=self._last_request + 1)
+        self._channel.send(encode(goodbye), 0.1)
+        deadline = time.monotonic() + _LEAVE_SECONDS
+        while frames := self._channel.receive(deadline - time.monotonic()):
+            with contextlib.suppress(ProtocolError):
+                if decode(frames)[0].request == goodbye.request:
+                    break
+        self._channel.close()
+
+    def _unreachable(self, what: str) -> ServerUnreachable:
+        return ServerUnreachable(f"the parameter server at {self._address} {what}; {self._standing()}")
