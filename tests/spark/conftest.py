@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections.abc import Iterator
 
@@ -91,4 +92,9 @@ def own_leftovers() -> dict[str, set[str]]:
     }
 
 
-NOTHING_LEFT: dict[str, set[str]] = {"servers": set(), "sockets": set(), "threads": set(), "shared memory": set()}
+def assert_nothing_left(within: float = 0.0) -> None:
+    """Nothing of ours is left, at the latest after ``within`` seconds (Spark takes some to end cancelled tasks)."""
+    deadline = time.monotonic() + within
+    while any(own_leftovers().values()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(own_leftovers().values()), own_leftovers()

@@ -7,7 +7,7 @@ import pytest
 
 from elephas_fast import SparkModel
 from elephas_fast.utils.rdd_utils import to_simple_rdd
-from tests.spark.conftest import NOTHING_LEFT, dense_model, own_leftovers
+from tests.spark.conftest import assert_nothing_left, dense_model
 
 
 @pytest.mark.parametrize("mode", ["synchronous", "asynchronous", "hogwild"])
@@ -31,7 +31,7 @@ def test_reaches_a_good_accuracy(sc, digits, mode, frequency, epochs, capsys):
     assert not any(history.faults.values())
     assert len(spark_model.training_histories) == 2
     assert all(len(h["val_accuracy"]) == epochs for h in spark_model.training_histories)
-    assert own_leftovers() == NOTHING_LEFT
+    assert_nothing_left()
 
 
 @pytest.mark.parametrize("transport", ["shm", "ipc", "tcp"])

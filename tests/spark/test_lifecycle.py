@@ -14,7 +14,7 @@ import pytest
 
 from elephas_fast import SparkModel
 from elephas_fast.utils.rdd_utils import to_simple_rdd
-from tests.spark.conftest import NOTHING_LEFT, dense_model, own_leftovers, tiny_model
+from tests.spark.conftest import assert_nothing_left, dense_model, own_leftovers, tiny_model
 
 
 @pytest.mark.parametrize("mode", ["synchronous", "asynchronous", "hogwild"])
@@ -25,7 +25,7 @@ def test_fit_twice_goes_on(sc, digits, mode):
     first = spark_model.fit(rdd, epochs=2, verbose=0)
     second = spark_model.fit(rdd, epochs=2, verbose=0)
     assert second.history["loss"][0] < first.history["loss"][0]
-    assert own_leftovers() == NOTHING_LEFT
+    assert_nothing_left()
 
 
 def test_descriptors_and_threads_do_not_grow(sc):
@@ -74,7 +74,7 @@ def test_four_fits_at_once_give_what_each_gives_alone(sc):
     for model, expected in zip(models, alone, strict=True):
         for got, value in zip(model.get_weights(), expected, strict=True):
             np.testing.assert_array_equal(got, value)
-    assert own_leftovers() == NOTHING_LEFT
+    assert_nothing_left()
 
 
 def test_a_failing_worker_ends_the_fit_and_leaves_the_weights(sc):
@@ -89,7 +89,7 @@ def test_a_failing_worker_ends_the_fit_and_leaves_the_weights(sc):
         SparkModel(model, mode="asynchronous").fit(bad, epochs=1, verbose=0)
     for got, value in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(got, value)
-    assert own_leftovers() == NOTHING_LEFT
+    assert_nothing_left(within=20.0)
 
 
 def test_a_killed_server_ends_the_fit_with_its_address(sc):
@@ -110,7 +110,7 @@ def test_a_killed_server_ends_the_fit_with_its_address(sc):
             rdd, epochs=50, verbose=0, callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=kill)]
         )
     assert time.monotonic() - began < 60
-    assert own_leftovers() == NOTHING_LEFT
+    assert_nothing_left(within=20.0)
 
 
 def test_interrupt_and_fit_again():
