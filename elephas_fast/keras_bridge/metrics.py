@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ Array = NDArray[Any]
 MetricState = list[Array]
 
 _rebuilt: dict[str, Any] = {}
+_checked: WeakKeyDictionary[Any, set[steps.Signature]] = WeakKeyDictionary()
 
 
 def metric_state(model: Any, signature: steps.Signature | None, logs: LogSums) -> MetricState:
@@ -61,6 +63,26 @@ def merge_metrics(model_or_spec: Any, states: Sequence[MetricState]) -> dict[str
     local_state.assign(variables, [_sum([state[i + 1] for state in filled]) for i in range(len(variables))])
     sums = _sum([state[-1] for state in filled])
     return results(model, dict(zip(header["logs"], map(tuple, sums.tolist()), strict=True)))
+
+
+def check_rows(model: Any, rows: steps.Batch) -> None:
+    """Raise ``ValueError``, in one sentence, where loss and metrics of a compiled model do not take such rows.
+
+    Traces a step on their shapes and dtypes, which runs nothing, and builds the metrics on the way; rows like some
+    that have been checked before cost nothing. A model that runs eagerly is not checked.
+    """
+    signature = steps.Signature.of(rows)
+    if model.run_eagerly or signature in _checked.setdefault(model, set()):
+        return
+    try:
+        failure = _build(model, signature)
+    except Exception as error:  # Keras and the user's code raise anything here
+        failure = error
+    if failure is not None:
+        described = ", ".join(f"{dtype}{list(shape)}" for dtype, shape in signature.y)
+        reason = next(iter(str(failure).strip().splitlines()), type(failure).__name__)
+        raise ValueError(f"rows: the model's loss and metrics do not take targets of {described} a row ({reason})")
+    _checked[model].add(signature)
 
 
 def results(model: Any, logs: LogSums) -> dict[str, float]:

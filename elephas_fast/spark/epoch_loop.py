@@ -157,6 +157,8 @@ class EpochLoop:
         )
 
     def _draw(self) -> None:
+        if self._epoch >= min(self._config.epochs, self._stop_at):
+            return
         rows = self._book.rows_done(self._epoch)
         now = time.monotonic()
         if rows and self._epoch_began is None:

@@ -17,7 +17,7 @@ from elephas_fast.batches import collect
 from elephas_fast.client import Client, connect
 from elephas_fast.cluster import ParameterCluster
 from elephas_fast.config import TrainingConfig
-from elephas_fast.keras_bridge import ModelSpec, describe, layout_of, weights_of
+from elephas_fast.keras_bridge import ModelSpec, check_rows, describe, layout_of, weights_of
 from elephas_fast.keras_bridge.driver import DriverCallbacks, optimizer_slots, set_optimizer_slots
 from elephas_fast.layout import Float32Array, Layout
 from elephas_fast.optimizers.constraints import can_project
@@ -92,14 +92,14 @@ class _Fit:
         use_driver_python(self._sc)
         self._spec = describe(request.model, request.custom_objects, update=request.config.update)  # type: ignore[arg-type]
         self._layout = layout_of(request.model)
-        _check_rows(request.rdd, self._spec)
+        _check_first_row(request, self._spec)
         self._callbacks = DriverCallbacks(
             request.model, request.callbacks, epochs=self._config.epochs, verbose=self._config.verbose
         )
         self._progress = Progress(self._config.verbose, self._config.epochs)
         self._rdd = spread(request.rdd, request.num_workers)
         self._partitions = self._rdd.getNumPartitions()
-        self._slots = task_slots(self._sc)
+        self._slots = task_slots(self._sc, self._partitions)
         self._tasks = min(self._partitions, self._slots)
 
     def run(self) -> FitResult:
@@ -200,7 +200,7 @@ class _Fit:
     def _announce(self, cluster: ParameterCluster) -> None:
         config = self._config
         rhythm = f"one {config.frequency}" if isinstance(config.frequency, str) else f"{config.frequency} batches"
-        tasks = "" if self._tasks == self._partitions else f" in {self._tasks} tasks at a time"
+        tasks = "" if self._tasks == self._partitions else f", {self._tasks} at a time,"
         self._progress.say(
             f"elephas_fast: {config.mode}, a round is {rhythm}, {self._partitions} workers{tasks} on "
             f"{self._sc.master}; parameter server at {cluster.address} (pid {cluster.pid}), "
@@ -234,12 +234,12 @@ class _Fit:
         return FitResult(history, loop.histories, state)
 
 
-def _check_rows(rdd: RDD[Any], spec: ModelSpec) -> None:
-    """Raise ``ValueError`` where there is no row, or the first does not fit the model."""
-    first = first_row(rdd)
+def _check_first_row(request: FitRequest, spec: ModelSpec) -> None:
+    """Raise ``ValueError`` where there is no row, or the first does not fit the model or its loss."""
+    first = first_row(request.rdd)
     if first is None:
         raise ValueError("rdd: expected at least one row to train on, got an empty RDD")
-    collect([first], inputs=spec.inputs, outputs=spec.outputs)
+    check_rows(request.model, collect([first], inputs=spec.inputs, outputs=spec.outputs))
 
 
 def _train_function(task: WorkerTask) -> Callable[[Iterable[Any]], Iterator[PartitionSummary]]:

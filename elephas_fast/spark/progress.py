@@ -46,6 +46,8 @@ class Progress:
         text = f"Epoch {epoch + 1}/{self._epochs}  {bar}{rate}"
         if loss is not None and rows:
             text += f"  loss {loss:.4f}"
+        if not rows and epoch == 0:
+            text += "  workers are starting"
         width = shutil.get_terminal_size((100, 20)).columns - 1
         self._stream.write("\r" + text[:width].ljust(width))
         self._stream.flush()

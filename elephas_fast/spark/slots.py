@@ -11,12 +11,30 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from pyspark import SparkContext
 
+from elephas_fast.spark.interpreter import is_local
 
-def task_slots(sc: SparkContext) -> int:
-    """Tasks that the cluster can run at once now, at least 1."""
+_REGISTERING_SECONDS: Final = 10.0
+
+
+def task_slots(sc: SparkContext, wanted: int) -> int:
+    """Tasks that the cluster can run at once, at least 1.
+
+    Executors of a young application are still registering: the first time, waits up to 10 s for ``wanted`` slots.
+    """
+    if is_local(sc) or str(sc.applicationId) in _settled:
+        return _slots_now(sc)
+    deadline = time.monotonic() + _REGISTERING_SECONDS
+    while _slots_now(sc) < wanted and time.monotonic() < deadline:
+        time.sleep(0.2)
+    _settled.add(str(sc.applicationId))
+    return _slots_now(sc)
+
+
+def _slots_now(sc: SparkContext) -> int:
     java = getattr(sc, "_jsc", None)
     try:
         scala = java.sc()  # type: ignore[union-attr]
@@ -56,6 +74,7 @@ class SlotPool:
                 self._free.notify_all()
 
 
+_settled: set[str] = set()
 _pools: dict[str, SlotPool] = {}
 _lock = threading.Lock()
 

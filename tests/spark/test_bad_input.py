@@ -9,7 +9,7 @@ import pytest
 from elephas_fast import SparkModel
 from elephas_fast.spark.fit import NonFiniteUpdate
 from elephas_fast.utils.rdd_utils import to_simple_rdd
-from tests.spark.conftest import tiny_model
+from tests.spark.conftest import dense_model, tiny_model
 
 X, Y = np.ones((32, 4), np.float32), np.ones(32, np.float32)
 
@@ -129,6 +129,18 @@ def test_rows(sc):
         spark_model.fit(sc.parallelize([]), verbose=0)
     with pytest.raises(ValueError, match=r"row 0: expected \(x, y\)"):
         spark_model.fit(sc.parallelize([1.0, 2.0]), verbose=0)
+
+
+def test_targets_the_loss_does_not_take(sc, digits):
+    x, y, _, _ = digits
+    spark_model = SparkModel(dense_model(), num_workers=2)
+    labels = to_simple_rdd(sc, x, y.argmax(1))
+    before = jobs(sc)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"targets of int64\[\] a row") as caught:
+            spark_model.fit(labels, verbose=0)
+        one_sentence(caught)
+    assert jobs(sc) == before
 
 
 def test_different_numbers_of_rows(sc):

@@ -115,6 +115,26 @@ def test_live_bar_is_one_line():
     assert screen.getvalue().endswith("Epoch 1/3  1,000 rows  1.0 s  1,000 rows/s  loss 0.2000\n")
 
 
+def test_live_bar_before_the_first_row():
+    screen = Terminal()
+    Progress(1, 2, screen).draw(0, 0, 54_000, 0.0, None)
+    assert screen.getvalue().rstrip().endswith("0/54,000 rows  workers are starting")
+
+
+@pytest.mark.parametrize("frequency", ["epoch", "batch"])
+def test_live_bar_of_a_fit_never_passes_the_last_epoch(sc, digits, frequency, monkeypatch):
+    x, y, _, _ = digits
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    SparkModel(dense_model(), mode="asynchronous", frequency=frequency, num_workers=2).fit(
+        to_simple_rdd(sc, x, y), epochs=2, verbose=1
+    )
+    shown = screen.getvalue()
+    assert "Epoch 1/2  ─" in shown
+    assert "Epoch 3/2" not in shown
+    assert shown.rstrip().splitlines()[-1].lstrip("\r ").startswith("Epoch 2/2  1,437 rows")
+
+
 def test_verbose_0_is_silent():
     screen = Terminal()
     progress = Progress(0, 1, screen)
