@@ -113,13 +113,34 @@ def test_a_killed_server_ends_the_fit_with_its_address(sc):
     assert_nothing_left(within=20.0)
 
 
-def test_interrupt_and_fit_again():
-    """In a process of its own: an interrupt amid a fit keeps the last weights, and the next fit works at once."""
-    script = Path(__file__).with_name("interrupted.py")
+def run_script(name: str) -> str:
+    """The output of a script of this folder, run in a process of its own to its successful end."""
+    script = Path(__file__).with_name(name)
     done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=240, cwd=Path(__file__).parents[2]
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "interrupted after 2 epochs" in done.stdout
-    assert "then trained 2 epochs" in done.stdout
-    assert "left: {'servers': set(), 'sockets': set(), 'threads': set(), 'shared memory': set()}" in done.stdout
+    return done.stdout
+
+
+NOTHING = "left: {'servers': set(), 'sockets': set(), 'threads': set(), 'shared memory': set()}"
+
+
+def test_interrupt_and_fit_again():
+    """An interrupt amid a fit keeps the last weights, and the next fit works at once."""
+    output = run_script("interrupted.py")
+    assert "interrupted after 2 epochs" in output
+    assert "then trained 2 epochs" in output
+    assert NOTHING in output
+
+
+def test_a_killed_worker_is_retried_and_no_round_is_lost_or_doubled():
+    output = run_script("retried.py")
+    for mode in ("synchronous", "asynchronous", "hogwild"):
+        assert f"{mode} updates" in output
+    assert NOTHING in output

@@ -1,0 +1,53 @@
+"""Run by ``test_lifecycle``: in each mode a Python worker is killed amid the fit, and Spark starts its task again."""
+
+import os
+import signal
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
+
+import keras  # noqa: E402
+from pyspark import SparkConf, SparkContext  # noqa: E402
+
+from elephas_fast import SparkModel  # noqa: E402
+from tests.spark.conftest import own_leftovers, tiny_model  # noqa: E402
+
+EPOCHS, BATCH, ROWS = 4, 8, 40
+conf = SparkConf().setMaster("local[2,4]").set("spark.ui.enabled", "false").set("spark.log.level", "OFF")
+sc = SparkContext(conf=conf)
+folder = Path(tempfile.mkdtemp())
+
+
+def rows(partition, _):
+    """The rows of a partition; the process that reads them trains them, and leaves its id."""
+    (folder / str(partition)).write_text(str(os.getpid()))
+    for i in range(ROWS):
+        yield np.full(4, i / ROWS, np.float32), np.float32(partition)
+
+
+def kill(epoch, logs):
+    if epoch == 1:
+        os.kill(int((folder / "1").read_text()), signal.SIGKILL)
+
+
+for mode in ("synchronous", "asynchronous", "hogwild"):
+    history = SparkModel(tiny_model(), mode=mode, frequency="batch").fit(
+        sc.parallelize(range(2), 2).mapPartitionsWithIndex(rows),
+        epochs=EPOCHS,
+        batch_size=BATCH,
+        verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=kill)],
+    )
+    rounds = EPOCHS * ROWS // BATCH
+    expected = rounds if mode == "synchronous" else 2 * rounds
+    print(mode, "updates", history.updates, "expected", expected, "epochs", len(history.epoch), history.faults)
+    exact = history.updates == expected and not any(history.faults.values())
+    if not exact or len(history.epoch) != EPOCHS or [p.rows for p in history.partitions] != [ROWS, ROWS]:
+        sys.exit(f"{mode}: a round was lost or applied twice")
+print("left:", own_leftovers())
+sc.stop()
