@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from elephas_fast import _core
 from elephas_fast.config import ServerSettings
 from elephas_fast.layout import ByteArray, Float32Array
 from elephas_fast.server.gate import Gate, Orders
 from elephas_fast.server.reports import Reports
+from elephas_fast.server.round import Contribution, Mean, last_opaque
 from elephas_fast.store import Counter, Mark, ParameterStore
 from elephas_fast.transport import Handover, Lifeline, Listener
 from elephas_fast.wire import (
@@ -56,21 +56,6 @@ class _Session:
     generation: int
     outbox: int
     is_partition: bool
-
-
-@dataclass
-class _Pending:
-    """A push of the current synchronous round.
-
-    ``finite``: whether it takes part; ``orphan``: its sender has left and its line is to be given back.
-    """
-
-    mark: Mark
-    rows: int
-    gradient: Float32Array
-    opaque: ByteArray | None
-    finite: bool
-    orphan: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,11 +101,11 @@ class ParameterServer:
         self._sessions: dict[Any, _Session] = {}
         self._free_outboxes = list(range(store.segment.shape.outboxes - 1, -1, -1))
         self._lifelines: dict[int, Lifeline] = {}
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, Contribution] = {}
         self._parked: list[_Parked] = []
         self._reports = Reports()
         self._gate = Gate(settings.workers, settings.mode == "synchronous", settings.staleness, store.ledger.applied)
-        self._mean: Float32Array | None = None
+        self._mean = Mean(store.layout.size, settings.threads)
         store.ledger.reserve(settings.partitions)
         if handover is not None:
             listener.watch(handover.fileno(), self._hand_over)
@@ -246,7 +231,7 @@ class ParameterServer:
         gradient, opaque = self._vectors(session, push, payload)
         if self._settings.mode == "synchronous":
             finite = store.admits(gradient)
-            self._pending[session.line] = _Pending(mark, push.rows, gradient, opaque, finite)
+            self._pending[session.line] = Contribution(mark, push.rows, gradient, opaque, finite)
             self._complete_round()
             return Ack(status="accepted" if finite else "refused", clock=push.clock, version=store.version)
         outcome = store.push(gradient, opaque=opaque, marks=(mark,))
@@ -276,21 +261,13 @@ class ParameterServer:
         marks = [p.mark for p in given]
         finite = [p for p in given if p.finite]
         if finite:
-            self._store.push(self._mean_of(finite), opaque=_last_opaque(finite), marks=marks)
+            self._store.push(self._mean.of(finite), opaque=last_opaque(finite), marks=marks)
         else:
             self._store.skip(marks)
         self._gate.advance()
         for pending in given:
             if pending.orphan:
                 self._store.ledger.close_line(pending.mark.line)
-
-    def _mean_of(self, given: list[_Pending]) -> Float32Array:
-        """The mean of the updates, weighted by their rows (evenly if nobody has any); valid until the next round."""
-        if self._mean is None:
-            self._mean = np.zeros(self._store.layout.size, np.float32)
-        rows = [float(p.rows) for p in given] if any(p.rows for p in given) else [1.0] * len(given)
-        _core.weighted_mean([p.gradient for p in given], rows, self._mean, threads=self._settings.threads)
-        return self._mean
 
     def _pull(self, session: _Session, pull: Pull) -> tuple[Message | None, list[Frame]]:
         if pull.purpose not in ("train", "evaluate", "observe"):
@@ -364,8 +341,7 @@ class ParameterServer:
         pending = self._pending.get(session.line)
         if session.outbox >= 0:
             if pending is not None:
-                pending.gradient = pending.gradient.copy()
-                pending.opaque = None if pending.opaque is None else pending.opaque.copy()
+                pending.detach()
             self._free_outboxes.append(session.outbox)
         if not session.is_partition:
             self._gate.leave(session.line)
@@ -402,7 +378,3 @@ class ParameterServer:
             self._listener.unwatch(fd)
             lifeline.close()
         self._lifelines.clear()
-
-
-def _last_opaque(given: list[_Pending]) -> ByteArray | None:
-    return next((p.opaque for p in reversed(given) if p.opaque is not None), None)
