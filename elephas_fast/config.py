@@ -76,8 +76,17 @@ class TrainingConfig:
                     f"staleness: a bound is for mode='asynchronous' or 'hogwild', got {self.staleness} with "
                     "mode='synchronous'; leave it out"
                 )
+        if self.access != "racy" and self.mode != "hogwild":
+            raise ValueError(
+                f"access: says how mode='hogwild' writes, got {self.access!r} with mode={self.mode!r}; leave it out"
+            )
         if self.port is not None:
             self._normalise("port", 1, 65535)
+            if self.transport not in ("auto", "tcp"):
+                raise ValueError(
+                    f"port: a TCP port needs transport='auto' or 'tcp', got {self.port} with "
+                    f"transport={self.transport!r}; leave it out"
+                )
         if self.seed is not None:
             self._normalise("seed", 0, 2**31 - 1)
         _real("validation_split", self.validation_split, "a fraction in [0, 1)", lambda v: 0.0 <= v < 1.0)

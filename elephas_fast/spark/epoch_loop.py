@@ -62,6 +62,11 @@ class EpochLoop:
         self._histories: list[dict[str, list[float]]] = [{} for _ in range(partitions)]
 
     @property
+    def heard(self) -> bool:
+        """Whether any worker has reported anything yet."""
+        return self._seen > 0
+
+    @property
     def histories(self) -> list[dict[str, list[float]] | None]:
         """Metrics by epoch for each partition; ``None`` for one without rows."""
         return [logs or None for logs in self._histories]

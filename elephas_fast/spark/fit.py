@@ -209,9 +209,16 @@ class _Fit:
 
     def _watch(self, job: Job, cluster: ParameterCluster, loop: EpochLoop) -> None:
         """Until the job ends: let the loop take its turns and see that nothing has died."""
+        patience = self._config.straggler_timeout
+        deadline = time.monotonic() + patience
         while job.running:
             cluster.check()
             loop.turn()
+            if not loop.heard and time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"no worker has trained anything for {patience:.0f} s; see in the Spark UI whether the job's tasks "
+                    "run and read their rows (straggler_timeout= waits longer)"
+                )
             if self._config.on_nonfinite == "raise" and cluster.faults[Counter.NONFINITE.name.lower()]:
                 raise NonFiniteUpdate(
                     "a worker's update held NaN or infinity and was refused; look at the rows and the learning rate "

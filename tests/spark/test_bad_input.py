@@ -63,6 +63,8 @@ BAD_CONSTRUCTION = {
     "workers": ({"num_workers": 0}, ValueError, "num_workers: .*got 0"),
     "port": ({"port": 70000}, ValueError, "port: .*got 70000"),
     "staleness": ({"mode": "synchronous", "staleness": 2}, ValueError, "staleness"),
+    "access without hogwild": ({"mode": "asynchronous", "access": "relaxed"}, ValueError, "access: .*asynchronous"),
+    "port without tcp": ({"port": 4000, "transport": "shm"}, ValueError, "port: .*4000 .*'shm'"),
     "access": ({"mode": "hogwild", "access": "polite"}, ValueError, "access: .*'polite'"),
 }
 

@@ -113,6 +113,16 @@ def test_a_killed_server_ends_the_fit_with_its_address(sc):
     assert_nothing_left(within=20.0)
 
 
+def test_a_job_that_never_trains_has_an_end(sc):
+    rdd = to_simple_rdd(sc, np.ones((8, 4), np.float32), np.ones(8, np.float32))
+    slow = rdd.map(lambda pair: time.sleep(30) or pair)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match="no worker has trained anything for 3 s"):
+        SparkModel(tiny_model(), mode="asynchronous", num_workers=2, straggler_timeout=3.0).fit(slow, verbose=0)
+    assert time.monotonic() - began < 60
+    assert_nothing_left(within=20.0)
+
+
 def run_script(name: str) -> str:
     """The output of a script of this folder, run in a process of its own to its successful end."""
     script = Path(__file__).with_name(name)
