@@ -1,12 +1,17 @@
 // The optimizer rules: one struct each, holding the arithmetic of ONE element and nothing else. The loop is apply.hpp.
 //
 // A rule reads its per-step scalars in the order its `scalars` names them; optimizers/rules.py computes them. It
-// updates the weight `w` and its slots `s`, in the order in which Keras creates them, from the gradient `g`. Operations
-// stand in the order of Keras 3's `update_step`, and the build forbids contraction into fused multiply-adds, so that
-// each result rounds as Keras' own does and is the same bits for every instruction set.
+// updates the weight `w` and its slots `s`, in the order in which Keras creates them, from the gradient `g`. V is
+// `float` or `Wide` (wide.hpp). Operations stand in the order of Keras 3's `update_step`, but x / y is written
+// x reciprocal(y), which rounds twice, where y is a root: such a y lies far from overflow and underflow of 1 / y, so
+// estimates can give the correctly rounded 1 / y, faster than a divider does. The build forbids contraction into fused
+// multiply-adds, so the result is the same bits for every instruction set.
+//
+// `weight_tells`: with a `reciprocal` that is not a number for an infinite argument, a slot that is not finite leaves a
+// weight that is not finite either, so that it is enough to look at the weight.
 #pragma once
 
-#include <cmath>
+#include "wide.hpp"
 
 namespace elephas {
 namespace {
@@ -17,9 +22,13 @@ struct Sgd {
     static constexpr const char* name = "sgd";
     static constexpr const char* scalars = "learning_rate";
     static constexpr int slots = 0;
+    static constexpr bool weight_tells = true;
     float lr;
     explicit Sgd(const float* p) : lr(p[0]) {}
-    void operator()(float& w, float*, float g) const { w = w - g * lr; }
+    template <class V>
+    void operator()(V& w, V*, V g) const {
+        w = w - g * lr;
+    }
 };
 
 // m' = mu m - lr g
@@ -29,9 +38,11 @@ struct Momentum {
     static constexpr const char* name = "momentum";
     static constexpr const char* scalars = "learning_rate momentum";
     static constexpr int slots = 1;
+    static constexpr bool weight_tells = true;
     float lr, mu;
     explicit Momentum(const float* p) : lr(p[0]), mu(p[1]) {}
-    void operator()(float& w, float* s, float g) const {
+    template <class V>
+    void operator()(V& w, V* s, V g) const {
         s[0] = s[0] * mu - g * lr;
         w = w + s[0];
     }
@@ -44,10 +55,12 @@ struct Nesterov {
     static constexpr const char* name = "nesterov";
     static constexpr const char* scalars = "learning_rate momentum";
     static constexpr int slots = 1;
+    static constexpr bool weight_tells = true;
     float lr, mu;
     explicit Nesterov(const float* p) : lr(p[0]), mu(p[1]) {}
-    void operator()(float& w, float* s, float g) const {
-        const float step = g * lr;
+    template <class V>
+    void operator()(V& w, V* s, V g) const {
+        const V step = g * lr;
         s[0] = s[0] * mu - step;
         w = w + (s[0] * mu - step);
     }
@@ -67,17 +80,19 @@ struct Rmsprop {
     static constexpr const char* scalars =
         HasMomentum ? "learning_rate rho one_minus_rho epsilon momentum" : "learning_rate rho one_minus_rho epsilon";
     static constexpr int slots = 1 + HasMomentum + Centered;
+    static constexpr bool weight_tells = true;
     float lr, rho, rest, epsilon, mu;
     explicit Rmsprop(const float* p) : lr(p[0]), rho(p[1]), rest(p[2]), epsilon(p[3]), mu(HasMomentum ? p[4] : 0.0f) {}
-    void operator()(float& w, float* s, float g) const {
+    template <class V>
+    void operator()(V& w, V* s, V g) const {
         s[0] = rho * s[0] + rest * (g * g);
-        float variance = s[0];
+        V variance = s[0];
         if constexpr (Centered) {
-            float& average = s[1 + HasMomentum];
+            V& average = s[1 + HasMomentum];
             average = rho * average + rest * g;
             variance = variance - average * average;
         }
-        const float step = (lr * g) / sqrtf(variance + epsilon);
+        const V step = (lr * g) * reciprocal(root(variance + epsilon));
         if constexpr (HasMomentum) {
             s[1] = mu * s[1] + step;
             w = w - s[1];
@@ -94,11 +109,13 @@ struct Adagrad {
     static constexpr const char* name = "adagrad";
     static constexpr const char* scalars = "learning_rate epsilon";
     static constexpr int slots = 1;
+    static constexpr bool weight_tells = true;
     float lr, epsilon;
     explicit Adagrad(const float* p) : lr(p[0]), epsilon(p[1]) {}
-    void operator()(float& w, float* s, float g) const {
+    template <class V>
+    void operator()(V& w, V* s, V g) const {
         s[0] = s[0] + g * g;
-        w = w - (lr * g) / sqrtf(s[0] + epsilon);
+        w = w - (lr * g) * reciprocal(root(s[0] + epsilon));
     }
 };
 
@@ -112,11 +129,13 @@ struct Adadelta {
     static constexpr const char* name = "adadelta";
     static constexpr const char* scalars = "learning_rate rho one_minus_rho epsilon";
     static constexpr int slots = 2;
+    static constexpr bool weight_tells = false;
     float lr, rho, rest, epsilon;
     explicit Adadelta(const float* p) : lr(p[0]), rho(p[1]), rest(p[2]), epsilon(p[3]) {}
-    void operator()(float& w, float* s, float g) const {
+    template <class V>
+    void operator()(V& w, V* s, V g) const {
         s[0] = rho * s[0] + rest * (g * g);
-        const float delta = -(sqrtf((s[1] + epsilon) / (s[0] + epsilon)) * g);
+        const V delta = -(root((s[1] + epsilon) / (s[0] + epsilon)) * g);
         s[1] = rho * s[1] + rest * (delta * delta);
         w = w + lr * delta;
     }
@@ -134,17 +153,19 @@ struct Adam {
     static constexpr const char* name = Amsgrad ? "adam_amsgrad" : "adam";
     static constexpr const char* scalars = "alpha one_minus_beta_1 one_minus_beta_2 epsilon";
     static constexpr int slots = Amsgrad ? 3 : 2;
+    static constexpr bool weight_tells = true;
     float alpha, rest_1, rest_2, epsilon;
     explicit Adam(const float* p) : alpha(p[0]), rest_1(p[1]), rest_2(p[2]), epsilon(p[3]) {}
-    void operator()(float& w, float* s, float g) const {
+    template <class V>
+    void operator()(V& w, V* s, V g) const {
         s[0] = s[0] + (g - s[0]) * rest_1;
         s[1] = s[1] + (g * g - s[1]) * rest_2;
-        float velocity = s[1];
+        V velocity = s[1];
         if constexpr (Amsgrad) {
-            s[2] = s[2] > velocity ? s[2] : velocity;
+            s[2] = greater(s[2], velocity);
             velocity = s[2];
         }
-        w = w - (s[0] * alpha) / (sqrtf(velocity) + epsilon);
+        w = w - (s[0] * alpha) * reciprocal(root(velocity) + epsilon);
     }
 };
 

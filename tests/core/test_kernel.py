@@ -64,6 +64,41 @@ def test_out_of_place_equals_in_place(rule: str, isa: str) -> None:
     assert state(weights, slots) == state(weights_out, slots_out)
 
 
+def test_the_reciprocal_of_every_significand_is_correctly_rounded() -> None:
+    """Adam from w = 0 with m' = g = 1 and an untouched v = d^2 leaves -1 / d: sqrt(d^2) is d in binary arithmetic."""
+    kernel = Kernel("adam")
+    for exponent in (0, 1, 62, -62):
+        for half in range(2):
+            bits = np.arange(half << 22, (half + 1) << 22, dtype=np.uint32) | np.uint32(0x3F800000)
+            divisors = np.ldexp(bits.view(np.float32), exponent)
+            weights, ones = np.zeros_like(divisors), np.ones_like(divisors)
+            slots = (np.zeros_like(divisors), divisors * divisors)
+            assert kernel([1.0, 1.0, 0.0, 0.0], weights, slots, ones) == 0
+            np.testing.assert_array_equal(weights, -(1 / divisors))
+
+
+@pytest.mark.parametrize("rule", rules())
+@pytest.mark.parametrize("epsilon", [0.0, 1e-30, 1e-7])
+def test_all_instruction_sets_give_the_same_bits_for_any_floats(rule: str, epsilon: float) -> None:
+    rng = np.random.default_rng(11)
+    n = 100_003
+    zeros = rng.random((6, n)) < 0.02
+    random = np.where(zeros, rng.integers(0, 2, (6, n)) << 31, rng.integers(0, 1 << 32, (6, n))).astype(np.uint32)
+    ordinary = rng.random(n) < 0.5
+    random[:, ordinary] = random[:, ordinary] & 0x8FFFFFFF | 0x30000000
+    results = []
+    for isa in isas():
+        kernel = Kernel(rule, isa=isa)
+        weights, gradient, *slots = (row.view(np.float32).copy() for row in random[: kernel.slots + 2])
+        numbers = [epsilon if name == "epsilon" else SCALARS[name] for name in kernel.scalars]
+        bad = kernel(numbers, weights, slots, gradient)
+        for values in (weights, *slots):
+            values[np.isnan(values)] = np.nan
+        results.append((bad, state(weights, tuple(slots))))
+        assert 0 < bad < n
+    assert all(result == results[0] for result in results)
+
+
 def test_only_the_weights_out_of_place() -> None:
     kernel = Kernel("momentum")
     weights, slots, gradient = vectors(kernel, 50)
