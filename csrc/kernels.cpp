@@ -4,8 +4,12 @@
 
 #include "access.hpp"
 #include "apply.hpp"
+#include "bfloat16.hpp"
 #include "constraints.hpp"
+#include "mean.hpp"
+#include "queue.hpp"
 #include "rules.hpp"
+#include "slots.hpp"
 #include "vectors.hpp"
 
 namespace elephas {
@@ -20,7 +24,13 @@ constexpr int words(const char* text) {
 template <class R>
 constexpr Rule rule() {
     static_assert(R::slots <= max_slots && words(R::scalars) <= max_scalars);
-    return {R::name, R::slots, R::scalars, {apply<R, Racy>, apply<R, Relaxed>, apply<R, CompareExchange>}};
+    return {R::name,
+            R::slots,
+            R::scalars,
+            {apply<R, Racy>, apply<R, Relaxed>, apply<R, CompareExchange>},
+            apply<R, Racy, Bfloat16Slots>,
+            apply_queue<R>,
+            apply_mean<R>};
 }
 
 }  // namespace
@@ -47,6 +57,8 @@ const Kernels ELEPHAS_ISA = {
     {blend<Racy>, blend<Relaxed>, blend<CompareExchange>},
     non_negative,
     bound_norms,
+    encode_bfloat16,
+    decode_bfloat16,
 };
 
 }  // namespace elephas

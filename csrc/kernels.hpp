@@ -25,6 +25,11 @@ struct Operands {
     float scale;                 // the gradient is multiplied by this,
     float clip;                  // then clipped to [-clip, clip]
     float decay;                 // the weights lose this fraction before the rule acts
+
+    // Instead of `slots` and `slots_out` for Rule::apply_bfloat16, with the seed of this step's rounding.
+    const std::uint16_t* halves[max_slots];
+    std::uint16_t* halves_out[max_slots];
+    std::uint32_t seed;
 };
 
 // A tensor seen as [outer, reduced, inner]: a norm runs over `reduced`.
@@ -44,11 +49,22 @@ struct NormBounds {
 
 using Apply = std::size_t (*)(const Operands&, std::size_t begin, std::size_t end) noexcept;
 
+// queue.hpp
+using ApplyQueue = std::size_t (*)(const Operands* pushes, std::size_t count, std::size_t begin,
+                                   std::size_t end) noexcept;
+
+// mean.hpp
+using ApplyMean = std::size_t (*)(const Operands&, const float* const* vectors, const double* shares, std::size_t count,
+                                  std::size_t begin, std::size_t end) noexcept;
+
 struct Rule {
     const char* name;
     int slots;
     const char* scalars;  // names, separated by spaces
     Apply apply[access_count];
+    Apply apply_bfloat16;  // slots in bfloat16, plain access
+    ApplyQueue apply_queue;
+    ApplyMean apply_mean;
 };
 
 // Ranges are half-open; counts are of non-finite elements; see vectors.hpp and constraints.hpp for each function.
@@ -63,6 +79,8 @@ struct Kernels {
                                        std::size_t end) noexcept;
     void (*non_negative)(const float* weights, float* out, std::size_t begin, std::size_t end) noexcept;
     void (*bound_norms)(const float* weights, float* out, Blocks shape, NormBounds bounds, double* norms) noexcept;
+    void (*encode_bfloat16)(const float* x, std::uint16_t* out, std::size_t begin, std::size_t end) noexcept;
+    void (*decode_bfloat16)(const std::uint16_t* x, float* out, std::size_t begin, std::size_t end) noexcept;
 };
 
 }  // namespace elephas

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "access.hpp"
+#include "doubles.hpp"
 #include "kernels.hpp"
 #include "nonfinite.hpp"
 
@@ -41,22 +42,35 @@ inline double sum_of_squares(const float* x, std::size_t begin, std::size_t end)
     return sum;
 }
 
+// The address from which element i lies at `p`: for a piece that is addressed as the whole vector is.
+inline float* at_index(float* p, std::size_t i) {
+    return reinterpret_cast<float*>(reinterpret_cast<std::uintptr_t>(p) - i * sizeof(float));
+}
+
 // out = sum over k of shares[k] vectors[k], added in the order of k in double and rounded once. `out` may be one of the
 // vectors.
 inline void weighted_mean(const float* const* vectors, const double* shares, std::size_t count, float* out,
                           std::size_t begin, std::size_t end) noexcept {
-    constexpr std::size_t width = 1024;  // 8 KiB of partial sums stay in the first-level cache
-    double partial[width];
-    for (std::size_t block = begin; block < end; block += width) {
-        const std::size_t n = end - block < width ? end - block : width;
-        const float* first = vectors[0] + block;
-        for (std::size_t j = 0; j < n; ++j) partial[j] = shares[0] * first[j];
+    constexpr int registers = 2;
+    constexpr int lanes = WideDoubles::lanes;
+    std::size_t i = begin;
+    for (; i + registers * lanes <= end; i += registers * lanes) {
+        WideDoubles sum[registers];
+#pragma GCC unroll 2
+        for (int r = 0; r < registers; ++r) sum[r] = shares[0] * WideDoubles::load(vectors[0] + i + r * lanes);
         for (std::size_t k = 1; k < count; ++k) {
-            const float* vector = vectors[k] + block;
-            const double share = shares[k];
-            for (std::size_t j = 0; j < n; ++j) partial[j] += share * vector[j];
+#pragma GCC unroll 2
+            for (int r = 0; r < registers; ++r) {
+                sum[r] = sum[r] + shares[k] * WideDoubles::load(vectors[k] + i + r * lanes);
+            }
         }
-        for (std::size_t j = 0; j < n; ++j) out[block + j] = static_cast<float>(partial[j]);
+#pragma GCC unroll 2
+        for (int r = 0; r < registers; ++r) sum[r].store_rounded(out + i + r * lanes);
+    }
+    for (; i < end; ++i) {
+        double sum = shares[0] * vectors[0][i];
+        for (std::size_t k = 1; k < count; ++k) sum += shares[k] * vectors[k][i];
+        out[i] = static_cast<float>(sum);
     }
 }
 

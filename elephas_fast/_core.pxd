@@ -1,5 +1,5 @@
 # csrc/kernels.hpp and csrc/dispatch.hpp, as Cython sees them.
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libcpp cimport bool as cpp_bool
 from libcpp.string cimport string
 from libcpp.vector cimport vector
@@ -20,6 +20,9 @@ cdef extern from "kernels.hpp" namespace "elephas" nogil:
         float scale
         float clip
         float decay
+        const uint16_t* halves[3]
+        uint16_t* halves_out[3]
+        uint32_t seed
 
     struct Blocks:
         size_t outer
@@ -73,6 +76,24 @@ cdef extern from "dispatch.hpp" namespace "elephas" nogil:
     void c_bound_norms "elephas::bound_norms"(
         const Kernels& kernels, const float* weights, float* out, Blocks shape,
         NormBounds bounds) except +
+
+
+cdef extern from "pushes.hpp" namespace "elephas" nogil:
+    struct Push:
+        float scalars[6]
+        const uint16_t* halves
+        vector[const float*] floats
+        vector[double] shares
+        float scale
+        float decay
+
+    size_t apply_pushes(const Kernels& kernels, const Rule& rule, cpp_bool bfloat16_slots, const Operands& o,
+                        const vector[Push]& pushes, const vector[Part]& parts, size_t begin, size_t end,
+                        int threads) except +
+    void c_encode_bfloat16 "elephas::encode_bfloat16"(
+        const Kernels& kernels, const float* x, uint16_t* out, size_t n, int threads) except +
+    void c_decode_bfloat16 "elephas::decode_bfloat16"(
+        const Kernels& kernels, const uint16_t* x, float* out, size_t n, int threads) except +
 
 
 cdef extern from "atomics.hpp" namespace "elephas" nogil:

@@ -22,6 +22,7 @@ from typing_extensions import Buffer
 
 # NumPy's own stubs declare the buffer protocol for Python 3.12 and later only.
 _Floats: TypeAlias = NDArray[np.float32] | Buffer
+_Halves: TypeAlias = NDArray[np.uint16] | Buffer
 _Words: TypeAlias = NDArray[np.uint64] | Buffer
 
 ACCESSES: Final[tuple[str, ...]]
@@ -113,6 +114,83 @@ class Kernel:
         ``parts`` limits the call to ranges, and ``scales`` gives each of them a factor on top of ``scale``.
         ``begin`` and ``end`` limit it to one range, in elements; the buffers stay whole.
         """
+
+class PushKernel:
+    """An optimizer rule that takes several gradients in one pass over memory; in place, access 'racy'.
+
+    ``rule`` and ``isa`` as for `Kernel`. ``slot_dtype`` is ``'float32'`` or ``'bfloat16'``: then each slot is
+    uint16[n], the upper halves of floats, and is rounded stochastically (csrc/slots.hpp). Immutable and picklable.
+    """
+
+    def __init__(self, rule: str, slot_dtype: str = "float32", isa: str = "auto") -> None: ...
+    @property
+    def rule(self) -> str: ...
+    @property
+    def slot_dtype(self) -> str: ...
+    @property
+    def isa(self) -> str:
+        """The instruction set in use; never 'auto'."""
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """The names of the numbers of one push."""
+
+    @property
+    def slots(self) -> int:
+        """The number of slots."""
+
+    def each(
+        self,
+        scalars: Sequence[Sequence[float]],
+        weights: _Floats,
+        slots: Sequence[_Floats | _Halves],
+        gradients: Sequence[_Floats | _Halves],
+        *,
+        scales: Sequence[float] | None = None,
+        decays: Sequence[float] | None = None,
+        clip: float = ...,
+        parts: Parts | None = None,
+        begin: int = 0,
+        end: int | None = None,
+        seed: int = 0,
+        threads: int = 1,
+    ) -> int:
+        """Apply gradient after gradient, each with its own numbers: the bits of one call of `Kernel` each.
+
+        Each gradient is float32[n], or uint16[n] taken as bfloat16. ``scales`` (default 1) and ``decays`` (default 0)
+        hold a number per gradient and mean what `Kernel` calls ``scale`` and ``decay``; so do ``clip``, ``parts``,
+        ``begin`` and ``end``. Push k rounds bfloat16 slots with ``seed + k`` (modulo 2**32): give every push of a
+        training another one. Returns the number of non-finite elements, summed over the gradients; slots count before
+        they are rounded. No buffer may overlap another, but a gradient may be given twice.
+        """
+
+    def mean(
+        self,
+        scalars: Sequence[float],
+        weights: _Floats,
+        slots: Sequence[_Floats | _Halves],
+        gradients: Sequence[_Floats],
+        shares: Sequence[float],
+        *,
+        scale: float = 1.0,
+        decay: float = 0.0,
+        clip: float = ...,
+        parts: Parts | None = None,
+        begin: int = 0,
+        end: int | None = None,
+        seed: int = 0,
+        threads: int = 1,
+    ) -> int:
+        """Apply ``sum(shares[k] * gradients[k]) / sum(shares)`` once: the bits of `weighted_mean` and `Kernel`.
+
+        ``gradients`` are float32[n], at least one; ``shares`` are >= 0 with a sum > 0. The rest as for `each`.
+        """
+
+def encode_bfloat16(x: _Floats, out: _Halves, threads: int = 1) -> None:
+    """``out = x`` rounded to the nearest bfloat16, ties to even: float32[n] to uint16[n]."""
+
+def decode_bfloat16(x: _Halves, out: _Floats, threads: int = 1) -> None:
+    """``out = x``, exactly: uint16[n] that holds bfloat16 to float32[n]."""
 
 def count_nonfinite(x: _Floats, threads: int = 1) -> int:
     """The number of elements of ``x`` that are infinite or not a number."""

@@ -13,7 +13,7 @@ from cpython.buffer cimport (
 )
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.math cimport INFINITY
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport strcmp
 from libcpp.vector cimport vector
 
@@ -175,6 +175,9 @@ cdef class Kernel:
         with nogil:
             bad = apply_parts(self._apply, o, cut, workers)
         return bad
+
+
+include "_pushes.pxi"
 
 
 # --- Vectors --------------------------------------------------------------------------------------------

@@ -46,7 +46,11 @@ def test_an_instruction_set_exports_its_table_and_nothing_else(tmp_path: Path) -
     flags = (ROOT / "CMakeLists.txt").read_text().split("set(isa_flags_avx512 ")[1].split(")")[0].split()
     output = tmp_path / "kernels.o"
     subprocess.run(
-        ["g++", "-std=c++17", "-O1", "-fno-exceptions", *flags, "-DELEPHAS_ISA=avx512", "-c", "csrc/kernels.cpp", "-o", str(output)],
+        [
+            *["g++", "-std=c++17", "-O1", "-fno-exceptions", "-DELEPHAS_ISA=avx512", "-c", "csrc/kernels.cpp", "-o"],
+            str(output),
+            *flags,
+        ],
         cwd=ROOT,
         check=True,
         timeout=120,
