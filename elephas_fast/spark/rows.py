@@ -18,7 +18,7 @@ from pyspark import RDD, SparkContext
 
 from elephas_fast.batches import Block
 from elephas_fast.spark.interpreter import is_local
-from elephas_fast.spark.mapped import MappedArray, save
+from elephas_fast.spark.mapped import save
 
 _BLOCK_BYTES: Final = 1 << 20
 _BLOCK_ROWS: Final = 1000
@@ -69,12 +69,7 @@ def to_simple_rdd(sc: SparkContext, features: Any, labels: Any) -> RDD[tuple[Any
         blocks = [Block(_cut(x.values(), *bound), _cut(y.values(), *bound)) for bound in bounds]
         return sc.parallelize(blocks, partitions)
 
-    def mapped(partitions: int) -> RDD[Any]:
-        bounds = [(rows * i // partitions, rows * (i + 1) // partitions) for i in range(partitions)]
-        return sc.parallelize([(begin, end) for begin, end in bounds if begin < end], partitions).map(open_block)
-
-    open_block = _opener(save(sc, x.values()), save(sc, y.values())) if is_local(sc) else None
-    make = sent if open_block is None else mapped
+    make = _mapped(sc, rows, x.values(), y.values()) if is_local(sc) else sent
     block_rdd = make(sc.defaultParallelism)
     pairs = block_rdd.flatMap(_rows_of)
     first = next(Block(_cut(x.values(), 0, 1), _cut(y.values(), 0, 1)).rows()) if rows else None
@@ -141,13 +136,18 @@ def _mark(index: int, rows: Iterable[Any]) -> Iterator[Any]:
     return chain([_Begin(index)], rows)
 
 
-def _opener(
-    x: Sequence[MappedArray], y: Sequence[MappedArray]
-) -> Callable[[tuple[int, int]], Block]:
-    def open_block(bounds: tuple[int, int]) -> Block:
-        return Block(tuple(part.rows(*bounds) for part in x), tuple(part.rows(*bounds) for part in y))
+def _mapped(sc: SparkContext, rows: int, x: Iterable[Any], y: Iterable[Any]) -> Callable[[int], RDD[Any]]:
+    """Makes RDDs of one block for each partition, which maps its rows from files."""
+    files_x, files_y = save(sc, x), save(sc, y)
 
-    return open_block
+    def open_block(bounds: tuple[int, int]) -> Block:
+        return Block(tuple(f.rows(*bounds) for f in files_x), tuple(f.rows(*bounds) for f in files_y))
+
+    def make(partitions: int) -> RDD[Any]:
+        bounds = [(rows * i // partitions, rows * (i + 1) // partitions) for i in range(partitions)]
+        return sc.parallelize([(begin, end) for begin, end in bounds if begin < end], partitions).map(open_block)
+
+    return make
 
 
 def _rows_of(block: Block) -> Iterator[Any]:
