@@ -17,7 +17,7 @@ from typing import Any
 MODES = ("synchronous", "asynchronous", "hogwild")
 FREQUENCIES = ("batch", "epoch")
 UPDATES = ("delta", "gradient")
-HOGWILD_ACCESS = ("racy", "relaxed", "compare_exchange")
+HOGWILD_ACCESS = ("stripes", "racy", "relaxed", "compare_exchange")
 TRANSPORTS = ("auto", "shm", "ipc", "tcp", "inproc")
 ON_NONFINITE = ("reject", "raise", "apply")
 VERBOSITY = (0, 1, 2)
@@ -39,7 +39,7 @@ class TrainingConfig:
     frequency: str | int = _option("epoch", "length of a round: 'batch', 'epoch', or a number of batches")
     update: str = _option("delta", "what a worker sends: 'delta' (before - after) or 'gradient' (of the loss)")
     staleness: int | None = _option(None, "rounds a worker may be ahead of the slowest; only asynchronous and hogwild")
-    access: str = _option("racy", "how hogwild writes a float: 'racy', 'relaxed' or 'compare_exchange'")
+    access: str = _option("stripes", "how hogwild writes: 'stripes', 'racy', 'relaxed' or 'compare_exchange'")
     on_nonfinite: str = _option("reject", "an update that is not finite: 'reject' it, 'raise', or 'apply' it")
     transport: str = _option("auto", "'auto', 'shm', 'ipc' or 'tcp'")
     port: int | None = _option(None, "TCP port of the server; None takes a free one")
@@ -76,7 +76,7 @@ class TrainingConfig:
                     f"staleness: a bound is for mode='asynchronous' or 'hogwild', got {self.staleness} with "
                     "mode='synchronous'; leave it out"
                 )
-        if self.access != "racy" and self.mode != "hogwild":
+        if self.access != "stripes" and self.mode != "hogwild":
             raise ValueError(
                 f"access: says how mode='hogwild' writes, got {self.access!r} with mode={self.mode!r}; leave it out"
             )
