@@ -36,6 +36,14 @@ cdef class _Buffers:
         self.check(view, name, "float32", value, length, writable)
         return <float*> view.buf
 
+    cdef float* flat(self, object value, object name, Py_ssize_t length) except? NULL:
+        """The elements, in order, of a C-contiguous float32 array of any shape with `length` elements; < 0: any."""
+        cdef Py_buffer* view = self.acquire(value, name, "float32", length, False)
+        if view.itemsize != 4 or not _is_native(view.format, b"f") or (length >= 0 and view.len != 4 * length):
+            raise _misfit(name, "float32", length, value, view)
+        self.check_memory(view, name, False)
+        return <float*> view.buf
+
     cdef uint64_t* words(self, object value, bint writable) except? NULL:
         """The elements of a uint64 vector."""
         cdef Py_buffer* view = self.acquire(value, "words", "uint64", -1, writable)
@@ -59,9 +67,12 @@ cdef class _Buffers:
 
     cdef int check(self, Py_buffer* view, object name, str dtype, object value, Py_ssize_t length,
                    bint writable) except -1:
-        cdef size_t past = <size_t> view.buf % <size_t> view.itemsize
         if view.ndim != 1 or (length >= 0 and view.shape[0] != length):
             raise _misfit(name, dtype, length, value, view)
+        return self.check_memory(view, name, writable)
+
+    cdef int check_memory(self, Py_buffer* view, object name, bint writable) except -1:
+        cdef size_t past = <size_t> view.buf % <size_t> view.itemsize
         if not PyBuffer_IsContiguous(view, b"C"):
             raise ValueError(f"{_label(name)}: expected contiguous elements, got a stride of {view.strides[0]} bytes; "
                              "pass numpy.ascontiguousarray(...)")
@@ -75,20 +86,32 @@ cdef class _Buffers:
     cdef int check_overlaps(self, int twin=0) except -1:
         """No written buffer may share memory with another; with twin > 0 buffer k may be buffer k - twin itself."""
         cdef int a, b
-        cdef char* begin_a
-        cdef char* begin_b
         for a in range(self.count):
-            if not self.written[a]:
-                continue
-            begin_a = <char*> self.views[a].buf
-            for b in range(self.count):
-                begin_b = <char*> self.views[b].buf
-                if a == b or begin_a >= begin_b + self.views[b].len or begin_b >= begin_a + self.views[a].len:
+            for b in range(self.count if self.written[a] else 0):
+                if a == b or not _overlap(&self.views[a], &self.views[b]):
                     continue
-                if not (twin > 0 and a - b == twin and begin_a == begin_b):
-                    raise ValueError(f"{_label(self.names[a])}: expected memory of its own, "
-                                     f"got a buffer that overlaps {_label(self.names[b])}")
+                if not (twin > 0 and a - b == twin and self.views[a].buf == self.views[b].buf):
+                    raise _overlaps(self.names[a], self.names[b])
         return 0
+
+    cdef int check_overlaps_with(self, _Buffers others) except -1:
+        """No buffer written here may share memory with one of the others, nor one written there with one of these."""
+        cdef int a, b
+        for a in range(self.count):
+            for b in range(others.count):
+                if (self.written[a] or others.written[b]) and _overlap(&self.views[a], &others.views[b]):
+                    if self.written[a]:
+                        raise _overlaps(self.names[a], others.names[b])
+                    raise _overlaps(others.names[b], self.names[a])
+        return 0
+
+
+cdef bint _overlap(Py_buffer* a, Py_buffer* b):
+    return <char*> a.buf < <char*> b.buf + b.len and <char*> b.buf < <char*> a.buf + a.len
+
+
+cdef object _overlaps(object written, object other):
+    return ValueError(f"{_label(written)}: expected memory of its own, got a buffer that overlaps {_label(other)}")
 
 
 cdef bint _is_native(const char* format, const char* code):

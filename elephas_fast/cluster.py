@@ -74,7 +74,7 @@ class ParameterCluster:
             raise ValueError(f"transport: expected one of {', '.join(map(repr, TRANSPORTS))}, got {transport!r}")
         rule = SGD(learning_rate=1.0) if optimizer is None else get_optimizer(optimizer)
         self.settings = ServerSettings(
-            mode=mode, optimizer=rule.to_config(), **{"access": "racy", "workers": 1, **settings}
+            mode=mode, optimizer=rule.to_config(), **{"access": "stripes", "workers": 1, **settings}
         )
         self._layout = Layout.vector(len(initial)) if layout is None else layout
         self._transport = transport

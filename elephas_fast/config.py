@@ -17,7 +17,7 @@ from typing import Any
 MODES = ("synchronous", "asynchronous", "hogwild")
 FREQUENCIES = ("batch", "epoch")
 UPDATES = ("delta", "gradient")
-HOGWILD_ACCESS = ("racy", "relaxed", "compare_exchange")
+HOGWILD_ACCESS = ("stripes", "racy", "relaxed", "compare_exchange")
 TRANSPORTS = ("auto", "shm", "ipc", "tcp", "inproc")
 ON_NONFINITE = ("reject", "raise", "apply")
 VERBOSITY = (0, 1, 2)
@@ -40,7 +40,7 @@ class TrainingConfig:
     update: str = _option("delta", "what a worker sends: 'delta' (before - after) or 'gradient' (of the loss)")
     prefetch: int = _option(0, "1: begin the next round while the last push is under way, one update staler")
     staleness: int | None = _option(None, "rounds a worker may be ahead of the slowest; only asynchronous and hogwild")
-    access: str = _option("racy", "how hogwild writes a float: 'racy', 'relaxed' or 'compare_exchange'")
+    access: str = _option("stripes", "how hogwild writes: 'stripes', 'racy', 'relaxed' or 'compare_exchange'")
     on_nonfinite: str = _option("reject", "an update that is not finite: 'reject' it, 'raise', or 'apply' it")
     transport: str = _option("auto", "'auto', 'shm', 'ipc' or 'tcp'")
     port: int | None = _option(None, "TCP port of the server; None takes a free one")
@@ -83,7 +83,7 @@ class TrainingConfig:
                 "prefetch: hides the way to a server on another host, for mode='asynchronous' or 'hogwild'; got "
                 f"{self.prefetch} with mode={self.mode!r} and transport={self.transport!r}; leave it out"
             )
-        if self.access != "racy" and self.mode != "hogwild":
+        if self.access != "stripes" and self.mode != "hogwild":
             raise ValueError(
                 f"access: says how mode='hogwild' writes, got {self.access!r} with mode={self.mode!r}; leave it out"
             )

@@ -1,0 +1,117 @@
+"""Hogwild pushes: every writer changes the one buffer in place, without a snapshot and without waiting for a turn.
+
+With ``access='stripes'`` a writer locks the stripe of the weights that it is changing, takes free ones first and comes
+back to busy ones, and nothing is lost (ADR 8). The other accesses take no locks.
+"""
+
+from __future__ import annotations
+
+from elephas_fast import _core
+from elephas_fast.layout import Layout
+from elephas_fast.optimizers import FlatOptimizer
+from elephas_fast.store.header import VERSION, Counter, Header
+from elephas_fast.store.ledger import Ledger
+from elephas_fast.store.segment import Segment
+from elephas_fast.store.update import PushOutcome, Update
+
+
+class InPlace:
+    """Applies pushes to a segment of one buffer. Thread-safe, and safe among processes, as ``access`` promises."""
+
+    def __init__(
+        self,
+        segment: Segment,
+        header: Header,
+        ledger: Ledger,
+        layout: Layout,
+        *,
+        access: str,
+        check_finite: bool,
+        state_rate: float,
+    ) -> None:
+        self._segment, self._header, self._ledger = segment, header, ledger
+        self._words = header.words
+        self._check_finite, self._state_rate = check_finite, state_rate
+        self._split, self._size, self._opaque_size = layout.trainable_size, layout.size, layout.opaque_size
+        self._access = kernel_access(access)
+        self._stripes: _core.Stripes | None = None
+        if access == "stripes":
+            reclaimed = segment.header[Counter.RECLAIMED : Counter.RECLAIMED + 1]
+            self._stripes = _core.Stripes(segment.stripes, reclaimed, layout.size, stripe_of(layout.size))
+        self._state = segment.weights[0][self._split :]
+
+    def create(self) -> None:
+        """Make the locks of a new segment."""
+        if self._stripes is not None:
+            self._stripes.create()
+
+    def bind(self, optimizer: FlatOptimizer) -> None:
+        """Apply pushes by this optimizer from now on."""
+        segment = self._segment
+        self._bound = optimizer.bind(segment.weights[0][: self._split], segment.slots[0], stripes=self._stripes)
+
+    def push(self, update: Update) -> PushOutcome:
+        """Apply one update unless it is not finite; see ``ParameterStore.push``."""
+        ledger, marks, flat = self._ledger, update.marks, update.flat
+        self._header.refuse_if_closed()
+        if update.verify:
+            verdict = ledger.check(marks[0])
+            if verdict != "new":
+                self._pull(update)
+                return PushOutcome(self._header.version, False, 0, verdict)
+        if self._check_finite and not update.is_finite():
+            self._header.count(Counter.NONFINITE)
+            for mark in marks:
+                ledger.commit(mark)
+            self._pull(update)
+            return PushOutcome(self._header.version, False, update.count_nonfinite())
+        for mark in marks:
+            ledger.begin(mark)
+        writer = marks[0].line if marks else 0
+        step = self._words.add(VERSION, 1)
+        if self._split == self._size:
+            nonfinite = self._bound.apply(step, update.trainable, start=writer, copy_to=flat)
+        else:
+            copy_to = None if flat is None else flat[: self._split]
+            nonfinite = self._bound.apply(step, update.trainable, start=writer, copy_to=copy_to)
+            nonfinite += self._move_state(writer, update)
+        if self._opaque_size:
+            if update.opaque is not None:
+                self._segment.opaque[0][:] = update.opaque
+            if update.opaque_out is not None:
+                update.opaque_out[:] = self._segment.opaque[0]
+        for mark in marks:
+            ledger.commit(mark)
+        return PushOutcome(step + 1, True, nonfinite)
+
+    def _move_state(self, writer: int, update: Update) -> int:
+        nonfinite = 0
+        if update.state is not None:
+            nonfinite = _core.blend(
+                self._state,
+                update.state,
+                self._state_rate,
+                self._access,
+                stripes=self._stripes,
+                offset=self._split,
+                start=writer,
+            )
+        if update.flat is not None:
+            _core.copy(self._state, update.flat[self._split :])
+        return nonfinite
+
+    def _pull(self, update: Update) -> None:
+        if update.flat is not None:
+            _core.copy(self._segment.weights[0], update.flat)
+        if update.opaque_out is not None and self._opaque_size:
+            update.opaque_out[:] = self._segment.opaque[0]
+
+
+def kernel_access(access: str) -> str:
+    """How the kernel writes a float: under the store's own locks with ordinary stores."""
+    return "racy" if access in ("atomic", "stripes") else access
+
+
+def stripe_of(size: int) -> int:
+    """Elements of a stripe: 16,384, or more where a thread's locks would be too many to be given back at its death."""
+    return _core.STRIPE * max(1, -(-size // (_core.STRIPE * (_core.RECOVERABLE - 1))))
