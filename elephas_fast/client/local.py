@@ -37,6 +37,7 @@ class LocalPath:
         gradient: Float32Array | Sequence[Float32Array],
         *,
         state: Float32Array | None = None,
+        scale: float = 1.0,
         opaque: ByteArray | None = None,
         finite: bool = False,
         pull: tuple[Float32Array, ByteArray | None] | None = None,
@@ -51,7 +52,7 @@ class LocalPath:
         marks = (Mark(self.line, self.generation, clock),)
         try:
             outcome = store.push(
-                gradient, state=state, opaque=opaque, marks=marks, finite=finite, pull=pull, verify=True
+                gradient, state=state, scale=scale, opaque=opaque, marks=marks, finite=finite, pull=pull, verify=True
             )
         except RuntimeError as error:
             raise PushRefused("closed", str(error)) from None

@@ -70,10 +70,10 @@ class InPlace:
         writer = marks[0].line if marks else 0
         step = self._words.add(VERSION, 1)
         if self._split == self._size:
-            nonfinite = self._bound.apply(step, update.trainable, start=writer, copy_to=flat)
+            nonfinite = self._bound.apply(step, update.trainable, scale=update.scale, start=writer, copy_to=flat)
         else:
             copy_to = None if flat is None else flat[: self._split]
-            nonfinite = self._bound.apply(step, update.trainable, start=writer, copy_to=copy_to)
+            nonfinite = self._bound.apply(step, update.trainable, scale=update.scale, start=writer, copy_to=copy_to)
             nonfinite += self._move_state(writer, update)
         if self._opaque_size:
             if update.opaque is not None:

@@ -234,6 +234,7 @@ class ParameterStore:
         gradient: Float32Array | Sequence[Float32Array],
         *,
         state: Float32Array | None = None,
+        scale: float = 1.0,
         opaque: ByteArray | None = None,
         marks: Sequence[Mark] = (),
         finite: bool = False,
@@ -245,7 +246,7 @@ class ParameterStore:
         ``gradient``: float32[size]; in the trainable part a gradient or pseudo-gradient, in the rest the values the
         worker has now. Or a list of float32 arrays of any shape, one for each trainable tensor in the layout's order,
         with the values of the rest in ``state``, float32[size - trainable_size] (``None`` leaves them). Nothing is kept
-        or changed. ``opaque``: uint8[opaque_size] that replace the opaque bytes. ``marks`` are committed to the ledger
+        or changed. The trainable part is multiplied by ``scale`` on the way. ``opaque``: uint8[opaque_size] that replace the opaque bytes. ``marks`` are committed to the ledger
         with the update; with ``verify`` there is one, and the update is applied only if the ledger, under the store's
         lock where there is one, finds it new. ``finite``: the sender knows that all is finite. ``pull``: float32[size]
         and uint8[opaque_size] that take the weights and opaque bytes after the push, in the same pass over memory.
@@ -269,7 +270,7 @@ class ParameterStore:
         flat, opaque_out = (None, None) if pull is None else pull
         if flat is not None:
             check_vector("pull", flat, size)
-        return self._writer.push(Update(trainable, state, opaque, marks, finite, flat, opaque_out, verify))
+        return self._writer.push(Update(trainable, state, scale, opaque, marks, finite, flat, opaque_out, verify))
 
     def admits(self, gradient: Float32Array) -> bool:
         """Whether an update is finite (or need not be); counts it as refused if not."""

@@ -103,7 +103,7 @@ class TwoBuffers:
         source, target = version & 1, (version + 1) & 1
         words.store(WRITING, version + 1)
         copy_to = update.flat if update.flat is None or self._split == self._size else update.flat[: self._split]
-        nonfinite = self._bound[source].apply(version, update.trainable, copy_to=copy_to)
+        nonfinite = self._bound[source].apply(version, update.trainable, scale=update.scale, copy_to=copy_to)
         if self._split < self._size:
             nonfinite += self._move_state(source, target, update)
         if nonfinite and self._check_finite:

@@ -33,6 +33,7 @@ class Update(NamedTuple):
 
     trainable: Float32Array | Sequence[Float32Array]
     state: Float32Array | None
+    scale: float
     opaque: ByteArray | None
     marks: Sequence[Mark]
     finite: bool
