@@ -27,7 +27,7 @@ class Worker:
 
     def __init__(self, units: list[int], transport: str, mode: str, update: str):
         self.options: dict[str, Any] = {"mode": mode, "transport": transport, "update": update}
-        model = network(units, LEARNING_RATE, seed=0)
+        model = network(units, "sgd", seed=0)
         self.spec = describe(model, update=update)  # type: ignore[arg-type]
         self.layout = layout_of(model)
         self.initial = weights_of(model, self.layout)[0]
