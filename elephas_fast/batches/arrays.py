@@ -38,8 +38,9 @@ class Arrays:
     def take(self, indices: NDArray[np.int64]) -> Arrays:
         """The rows at ``indices`` (int64[k]) as new arrays; a run of consecutive indices gives views instead."""
         count = len(indices)
-        if count and indices[-1] - indices[0] == count - 1 and bool(np.all(np.diff(indices) == 1)):
-            return self.slice(int(indices[0]), int(indices[0]) + count)
+        begin = int(indices[0]) if count else 0
+        if count and indices[-1] == begin + count - 1 and indices.tolist() == list(range(begin, begin + count)):
+            return self.slice(begin, begin + count)
         return self._map(lambda array: _gathered(array, indices))
 
     def split(self, fraction: float) -> tuple[Arrays, Arrays]:

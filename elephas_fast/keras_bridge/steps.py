@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from elephas_fast.keras_bridge import private, runtime
 from elephas_fast.keras_bridge.structure import Structure
-from elephas_fast.layout import ALIGNMENT
+from elephas_fast.layout import ALIGNMENT, aligned_empty
 
 Array = NDArray[Any]
 Part = tuple[tuple[str, tuple[int, ...]], ...]
@@ -94,9 +94,9 @@ class StepFunction:
         """Run the step on all rows as one batch and return what it returns (tensors)."""
         return self.prepare(Signature.of(batch)).call(*_tensors(batch))
 
-    def call_flat(self, batch: Batch) -> Sequence[Any]:
+    def call_flat(self, batch: Batch, signature: Signature) -> Sequence[Any]:
         """As ``call`` for a step that returns a list of tensors, with the least overhead TensorFlow allows."""
-        traced = self.prepare(Signature.of(batch))
+        traced = self.prepare(signature)
         tensors = _tensors(batch)
         return traced.call(*tensors) if traced.flat is None else traced.flat(tensors)
 
@@ -234,22 +234,19 @@ def _name(dtype: np.dtype[Any]) -> str:
 
 
 def _tensors(batch: Batch) -> list[Any]:
+    arrays = batch.x + batch.y if batch.sample_weight is None else batch.x + batch.y + batch.sample_weight
+    return [_tensor(array) for array in arrays]
+
+
+def _tensor(array: Array) -> Any:
+    """The array as a tensor that shares its memory where that is aligned, and else the memory of an aligned copy:
+    ``tf.constant`` would copy twice."""
     tf = runtime.tensorflow()
-    adopt, constant = tf.experimental.dlpack.from_dlpack, tf.constant
-    return [
-        adopt(array.__dlpack__()) if _adoptable(array) else constant(array)
-        for array in (*batch.x, *batch.y, *(batch.sample_weight or ()))
-    ]
-
-
-def _adoptable(array: Array) -> bool:
-    """Whether TensorFlow can use the memory as it is: it would abort the process for memory that is not aligned."""
+    if array.dtype.kind not in "iuf" or not array.size:
+        return tf.constant(array)
     flags = array.flags
-    return bool(
-        array.dtype.kind in "iuf"
-        and array.size
-        and flags.c_contiguous
-        and flags.writeable
-        and array.base is not None
-        and array.__array_interface__["data"][0] % ALIGNMENT == 0
-    )
+    if not (flags.c_contiguous and flags.writeable) or array.__array_interface__["data"][0] % ALIGNMENT:
+        aligned = aligned_empty(array.nbytes).view(array.dtype).reshape(array.shape)
+        aligned[...] = array
+        array = aligned
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

@@ -73,6 +73,7 @@ class Trainer:
         self.model = rebuild(spec)
         self._weights = BoundWeights(self.model, self.layout)
         self._local = LocalState(self.model, self.layout)
+        self._half_precision = any(t.role == "trainable" and t.dtype != "float32" for t in self.layout.tensors)
         structure = structure_of(self.model)
         self._outputs = runtime.keras().tree.flatten(structure.output_template)
         self._train = steps.train_function(self.model, structure)
@@ -198,8 +199,10 @@ class Trainer:
             return Update(out_delta, None, 1.0)
         self._load(flat, opaque)
         rows = _weighted(arrays.take(indices[batch[0] : batch[1]]), class_weight)
-        gradients = [np.asarray(tensor).astype(np.float32, copy=False) for tensor in self._gradients.call_flat(rows)]
-        self._local.signature = steps.Signature.of(rows)
+        signature = self._local.signature = steps.Signature.of(rows)
+        gradients = [np.asarray(tensor) for tensor in self._gradients.call_flat(rows, signature)]
+        if self._half_precision:
+            gradients = [gradient.astype(np.float32, copy=False) for gradient in gradients]
         self._weights.write_state(out_delta, out_opaque)
         state = out_delta[self.layout.trainable_size :]
         factor = 1.0
