@@ -157,6 +157,7 @@ class BoundOptimizer:
         ).apply
         clip = flat.optimizer.clipvalue
         self._clip = math.inf if clip is None else clip
+        self._numbers = (flat.optimizer.scalars(0), flat.optimizer.decay_at(0)) if flat.optimizer.steady else None
         self._by_norm = flat.optimizer.clipnorm is not None or flat.optimizer.global_clipnorm is not None
 
     def apply(
@@ -183,8 +184,8 @@ class BoundOptimizer:
         if not flat._in_order and isinstance(gradient, (list, tuple)):
             gradient = flat._in_offset_order(gradient)
         scales = flat._clip_scales(gradient, scale) if self._by_norm else None
-        decay = optimizer.decay_at(step)
-        bad = self._apply(optimizer.scalars(step), gradient, scale, self._clip, decay, scales, start, copy_to)
+        scalars, decay = self._numbers or (optimizer.scalars(step), optimizer.decay_at(step))
+        bad = self._apply(scalars, gradient, scale, self._clip, decay, scales, start, copy_to)
         for begin, end, project in flat._projections:
             with nullcontext() if self._stripes is None else self._stripes.hold(begin, end):
                 project(self._changed[begin:end])
