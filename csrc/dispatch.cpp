@@ -19,8 +19,8 @@ namespace {
 // A cache line of floats: threads never write to the same line.
 constexpr std::size_t line = 16;
 
-// Elements of new weights that are copied while they are still in the first-level cache.
-constexpr std::size_t copy_block = 4096;
+// Elements of new weights that are copied while they, the slots and the gradient are still in the first-level cache.
+constexpr std::size_t copy_block = 1024;
 
 // Elements between two decisions whether to look on for one that is not finite.
 constexpr std::size_t look_block = std::size_t{1} << 14;

@@ -1,32 +1,41 @@
 # What _core.pyx does before any kernel runs: borrow the buffers, check the arguments, word the errors.
 
 
-cdef class _Buffers:
-    """_Buffers borrowed for one call, given back when it ends. A `name` is a string or (string, index)."""
+cdef struct _Borrowed:
+    Py_buffer view
+    bint written
 
-    cdef Py_buffer* views
-    cdef bint* written
+
+@cython.freelist(16)
+cdef class _Buffers:
+    """Buffers borrowed until this object goes. A `name` is a string or (string, index)."""
+
+    cdef _Borrowed few[4]
+    cdef _Borrowed* borrowed
     cdef list names
-    cdef int capacity
     cdef int count
 
     def __cinit__(self, int capacity):
-        self.views = <Py_buffer*> PyMem_Calloc(capacity, sizeof(Py_buffer))
-        self.written = <bint*> PyMem_Calloc(capacity, sizeof(bint))
-        if self.views == NULL or self.written == NULL:
-            raise MemoryError()
+        self.count = 0
+        self.borrowed = self.few
+        if capacity > 4:
+            self.borrowed = <_Borrowed*> PyMem_Calloc(capacity, sizeof(_Borrowed))
+            if self.borrowed == NULL:
+                raise MemoryError()
         self.names = []
-        self.capacity = capacity
 
     def __dealloc__(self):
         cdef int k
         for k in range(self.count):
-            PyBuffer_Release(&self.views[k])
-        PyMem_Free(self.views)
-        PyMem_Free(self.written)
+            PyBuffer_Release(&self.borrowed[k].view)
+        if self.borrowed != self.few:
+            PyMem_Free(self.borrowed)
+
+    cdef Py_buffer* view(self, int index) noexcept nogil:
+        return &self.borrowed[index].view
 
     cdef Py_ssize_t length(self, int index):
-        return self.views[index].shape[0]
+        return self.borrowed[index].view.shape[0]
 
     cdef float* floats(self, object value, object name, Py_ssize_t length, bint writable=False) except? NULL:
         """The elements of a float32 vector of `length` elements; `length` < 0 accepts any."""
@@ -53,14 +62,14 @@ cdef class _Buffers:
         return <uint64_t*> view.buf
 
     cdef Py_buffer* acquire(self, object value, object name, str dtype, Py_ssize_t length, bint writable) except NULL:
-        cdef Py_buffer* view = &self.views[self.count]
+        cdef Py_buffer* view = &self.borrowed[self.count].view
         if not PyObject_CheckBuffer(value):
             raise TypeError(f"{_label(name)}: expected {_wanted(dtype, length)}, got {type(value).__name__}")
         try:
             PyObject_GetBuffer(value, view, PyBUF_FORMAT | PyBUF_STRIDES)
         except (BufferError, ValueError) as error:
             raise TypeError(f"{_label(name)}: expected {_wanted(dtype, length)}, got {error}") from None
-        self.written[self.count] = writable
+        self.borrowed[self.count].written = writable
         self.names.append(name)
         self.count += 1
         return view
@@ -87,10 +96,10 @@ cdef class _Buffers:
         """No written buffer may share memory with another; with twin > 0 buffer k may be buffer k - twin itself."""
         cdef int a, b
         for a in range(self.count):
-            for b in range(self.count if self.written[a] else 0):
-                if a == b or not _overlap(&self.views[a], &self.views[b]):
+            for b in range(self.count if self.borrowed[a].written else 0):
+                if a == b or not _overlap(self.view(a), self.view(b)):
                     continue
-                if not (twin > 0 and a - b == twin and self.views[a].buf == self.views[b].buf):
+                if not (twin > 0 and a - b == twin and self.view(a).buf == self.view(b).buf):
                     raise _overlaps(self.names[a], self.names[b])
         return 0
 
@@ -99,14 +108,14 @@ cdef class _Buffers:
         cdef int a, b
         for a in range(self.count):
             for b in range(others.count):
-                if (self.written[a] or others.written[b]) and _overlap(&self.views[a], &others.views[b]):
-                    if self.written[a]:
+                if (self.borrowed[a].written or others.borrowed[b].written) and _overlap(self.view(a), others.view(b)):
+                    if self.borrowed[a].written:
                         raise _overlaps(self.names[a], others.names[b])
                     raise _overlaps(others.names[b], self.names[a])
         return 0
 
 
-cdef bint _overlap(Py_buffer* a, Py_buffer* b):
+cdef bint _overlap(Py_buffer* a, Py_buffer* b) noexcept:
     return <char*> a.buf < <char*> b.buf + b.len and <char*> b.buf < <char*> a.buf + a.len
 
 

@@ -140,16 +140,15 @@ class Kernel:
         end: int | None = None,
         threads: int = 1,
     ) -> int:
-        """`bind` and `Bound.__call__` in one."""
+        """`bind` and `Bound.apply` in one."""
 
 class Bound:
     """A kernel and its buffers, which it holds as long as it lives. Made by `Kernel.bind`. Immutable."""
 
-    def __call__(
+    def apply(
         self,
         scalars: Sequence[float],
         gradient: _Gradient,
-        *,
         scale: float = 1.0,
         clip: float = ...,
         decay: float = 0.0,

@@ -3,6 +3,7 @@
 
 This file checks arguments, drops the GIL and calls csrc/dispatch.hpp. It holds no arithmetic.
 """
+cimport cython
 from cpython.buffer cimport (
     PyBUF_FORMAT,
     PyBUF_STRIDES,
@@ -85,7 +86,7 @@ cdef class Parts:
             for k in range(self.parts.size()):
                 length = self.parts[k].end - self.parts[k].begin
                 if separate:
-                    data = <const float*> buffers.views[k].buf
+                    data = <const float*> buffers.view(k).buf
                 sums[k] = c_sum_of_squares(_best[0], data if separate else data + self.parts[k].begin, length, 1)
         return list(sums)
 
@@ -161,8 +162,8 @@ cdef class Kernel:
     def __call__(self, scalars, weights, slots, gradient, *, weights_out=None, slots_out=None, double scale=1.0,
                  double clip=INFINITY, double decay=0.0, Parts parts=None, scales=None, Stripes stripes=None, start=0,
                  copy_to=None, begin=0, end=None, threads=1):
-        return Bound(self, weights, slots, weights_out, slots_out, parts, stripes, begin, end, threads)(
-            scalars, gradient, scale=scale, clip=clip, decay=decay, scales=scales, start=start, copy_to=copy_to)
+        bound = Bound(self, weights, slots, weights_out, slots_out, parts, stripes, begin, end, threads)
+        return bound.apply(scalars, gradient, scale, clip, decay, scales, start, copy_to)
 
 
 cdef class Bound:
@@ -212,8 +213,8 @@ cdef class Bound:
         self.threads = _threads(threads)
         self.kernel, self.buffers, self.parts, self.stripes = kernel, buffers, parts, stripes
 
-    def __call__(self, scalars, gradient, *, double scale=1.0, double clip=INFINITY, double decay=0.0, scales=None,
-                 start=0, copy_to=None):
+    def apply(self, scalars, gradient, double scale=1.0, double clip=INFINITY, double decay=0.0, scales=None,
+              uint64_t start=0, copy_to=None):
         cdef bint separate = isinstance(gradient, (list, tuple))
         cdef _Buffers buffers = _Buffers(len(gradient) + 1 if separate else 2)
         cdef Operands o = self.operands
@@ -260,7 +261,7 @@ def all_finite(x):
         buffers.flat(x, "x", -1)
     with nogil:
         for k in range(buffers.count):
-            finite = finite and c_all_finite(_best[0], <const float*> buffers.views[k].buf, buffers.views[k].len // 4)
+            finite = finite and c_all_finite(_best[0], <const float*> buffers.view(k).buf, buffers.view(k).len // 4)
     return finite
 
 
@@ -332,7 +333,7 @@ def copy(source, out, threads=1):
         c_copy(origin, target, n, workers)
 
 
-def blend(weights, values, double alpha, access="racy", *, Stripes stripes=None, offset=0, start=0):
+def blend(weights, values, double alpha, access="racy", *, Stripes stripes=None, offset=0, uint64_t start=0):
     cdef _Buffers buffers = _Buffers(2)
     cdef float* target = buffers.floats(weights, "weights", -1, True)
     cdef size_t n = buffers.length(0)
@@ -488,7 +489,7 @@ cdef class _Hold:
         give_back_all(self.stripes.stripes, self.first, self.last)
 
 
-cdef int _set_course(Course* course, Stripes stripes, size_t offset, object writer) except -1:
+cdef void _set_course(Course* course, Stripes stripes, size_t offset, uint64_t writer) noexcept:
     course.stripes = NULL
     course.seconds = 0.0
     if stripes is not None:
@@ -496,7 +497,6 @@ cdef int _set_course(Course* course, Stripes stripes, size_t offset, object writ
         course.seconds = stripes.timeout
     course.offset = offset
     course.writer = writer
-    return 0
 
 
 cdef object _unless_late(size_t count):

@@ -191,7 +191,9 @@ class Client:
     def shared_weights(self):
         return self._local.weights if self._local is not None else None
 
-    def send_round(self, gradient, *, state=None, scale=1.0, opaque=None, rows=1, base_version=None, out=None, out_opaque=None):
+    def send_round(
+        self, gradient, *, state=None, scale=1.0, opaque=None, rows=1, base_version=None, out=None, out_opaque=None
+    ):
         self._sent = self.push(gradient, state=state, scale=scale, opaque=opaque, rows=rows, base_version=base_version)
         self._where = (out, out_opaque)
 
@@ -237,9 +239,9 @@ class Client:
         if isinstance(gradient, (list, tuple)):
             vec = self._vector[0]
             for t, g in zip([t for t in layout.tensors if t.role == "trainable"], gradient):
-                np.multiply(g.reshape(-1), np.float32(scale), out=vec[t.offset:t.offset+t.size])
+                np.multiply(g.reshape(-1), np.float32(scale), out=vec[t.offset : t.offset + t.size])
             if state is not None:
-                vec[layout.trainable_size:] = state
+                vec[layout.trainable_size :] = state
             gradient = vec
         if not isinstance(gradient, np.ndarray) or gradient.dtype != np.float32 or gradient.shape != (layout.size,):
             got = f"{gradient.dtype}{list(gradient.shape)}" if isinstance(gradient, np.ndarray) else repr(gradient)

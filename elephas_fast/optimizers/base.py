@@ -93,6 +93,11 @@ class Optimizer:
         """
         raise NotImplementedError
 
+    @property
+    def steady(self) -> bool:
+        """Whether ``scalars`` and ``decay_at`` are the same at every step."""
+        return not isinstance(self.learning_rate, Schedule)
+
     def learning_rate_at(self, step: int) -> float:
         """The learning rate, rounded to float32, of the update that follows ``step`` earlier ones."""
         if isinstance(self.learning_rate, Schedule):

@@ -146,7 +146,7 @@ class BoundOptimizer:
         self._optimizer = flat.optimizer
         self._changed = weights if weights_out is None else weights_out
         self._stripes = stripes
-        self._kernel = flat._kernel.bind(
+        self._apply = flat._kernel.bind(
             weights,
             slots,
             weights_out=weights_out,
@@ -154,9 +154,10 @@ class BoundOptimizer:
             parts=flat._parts,
             stripes=stripes,
             threads=flat.threads,
-        )
+        ).apply
         clip = flat.optimizer.clipvalue
         self._clip = math.inf if clip is None else clip
+        self._numbers = (flat.optimizer.scalars(0), flat.optimizer.decay_at(0)) if flat.optimizer.steady else None
         self._by_norm = flat.optimizer.clipnorm is not None or flat.optimizer.global_clipnorm is not None
 
     def apply(
@@ -182,16 +183,9 @@ class BoundOptimizer:
         flat, optimizer = self._flat, self._optimizer
         if not flat._in_order and isinstance(gradient, (list, tuple)):
             gradient = flat._in_offset_order(gradient)
-        bad = self._kernel(
-            optimizer.scalars(step),
-            gradient,
-            scale=scale,
-            clip=self._clip,
-            decay=optimizer.decay_at(step),
-            scales=flat._clip_scales(gradient, scale) if self._by_norm else None,
-            start=start,
-            copy_to=copy_to,
-        )
+        scales = flat._clip_scales(gradient, scale) if self._by_norm else None
+        scalars, decay = self._numbers or (optimizer.scalars(step), optimizer.decay_at(step))
+        bad = self._apply(scalars, gradient, scale, self._clip, decay, scales, start, copy_to)
         for begin, end, project in flat._projections:
             with nullcontext() if self._stripes is None else self._stripes.hold(begin, end):
                 project(self._changed[begin:end])

@@ -158,6 +158,10 @@ class Adam(Optimizer):
     def slot_names(self) -> tuple[str, ...]:
         return ("momentum", "velocity") + ("velocity_hat",) * bool(self.amsgrad)
 
+    @property
+    def steady(self) -> bool:
+        return False
+
     def scalars(self, step: int) -> tuple[float, ...]:
         # Operations in double on float32 numbers, rounded after each, give what float32 operations give.
         rest_1 = rounded(1.0 - rounded(math.pow(rounded(self.beta_1), step + 1)))

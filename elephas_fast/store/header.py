@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from typing import Final, NoReturn
 
 from elephas_fast import _core
 from elephas_fast.store.segment import LINE_WORDS, Words
@@ -42,11 +42,10 @@ class Header:
         """Whether the store has stopped accepting pushes."""
         return self.words.load(CLOSED) == 1
 
-    def refuse_if_closed(self) -> None:
+    def refuse(self) -> NoReturn:
         """Count a push that comes too late and raise ``RuntimeError``."""
-        if self.words.load(CLOSED):
-            self.count(Counter.LATE)
-            raise RuntimeError("the parameter store is closed: the fit has ended and takes no more updates")
+        self.count(Counter.LATE)
+        raise RuntimeError("the parameter store is closed: the fit has ended and takes no more updates")
 
     def count(self, counter: Counter, by: int = 1) -> None:
         """Add to a fault counter."""

@@ -6,13 +6,15 @@ back to busy ones, and nothing is lost (ADR 8). The other accesses take no locks
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from elephas_fast import _core
-from elephas_fast.layout import Layout
+from elephas_fast.layout import ByteArray, Float32Array, Layout
 from elephas_fast.optimizers import FlatOptimizer
-from elephas_fast.store.header import VERSION, Counter, Header
-from elephas_fast.store.ledger import Ledger
+from elephas_fast.store.header import CLOSED, VERSION, Counter, Header
+from elephas_fast.store.ledger import Ledger, Mark
 from elephas_fast.store.segment import Segment
-from elephas_fast.store.update import PushOutcome, Update
+from elephas_fast.store.update import Gradient, PushOutcome, count_nonfinite, is_finite
 
 
 class InPlace:
@@ -38,7 +40,6 @@ class InPlace:
         if access == "stripes":
             reclaimed = segment.header[Counter.RECLAIMED : Counter.RECLAIMED + 1]
             self._stripes = _core.Stripes(segment.stripes, reclaimed, layout.size, stripe_of(layout.size))
-        self._state = segment.weights[0][self._split :]
 
     def create(self) -> None:
         """Make the locks of a new segment."""
@@ -50,61 +51,75 @@ class InPlace:
         segment = self._segment
         self._bound = optimizer.bind(segment.weights[0][: self._split], segment.slots[0], stripes=self._stripes)
 
-    def push(self, update: Update) -> PushOutcome:
-        """Apply one update unless it is not finite; see ``ParameterStore.push``."""
-        ledger, marks, flat = self._ledger, update.marks, update.flat
-        self._header.refuse_if_closed()
-        if update.verify:
+    def push(
+        self,
+        trainable: Gradient,
+        state: Float32Array | None,
+        scale: float,
+        opaque: ByteArray | None,
+        marks: Sequence[Mark],
+        finite: bool,
+        flat: Float32Array | None,
+        opaque_out: ByteArray | None,
+        verify: bool,
+    ) -> PushOutcome:
+        """Apply one checked update unless it is not finite; see ``ParameterStore.push``. ``flat`` and ``opaque_out``
+        take the weights after it.
+        """
+        ledger, words = self._ledger, self._words
+        if words.load(CLOSED):
+            self._header.refuse()
+        if verify:
             verdict = ledger.check(marks[0])
             if verdict != "new":
-                self._pull(update)
-                return PushOutcome(self._header.version, False, 0, verdict)
-        if self._check_finite and not update.is_finite():
+                self._pull(flat, opaque_out)
+                return PushOutcome(words.load(VERSION), False, 0, verdict)
+        if self._check_finite and not finite and not is_finite(trainable, state):
             self._header.count(Counter.NONFINITE)
             for mark in marks:
                 ledger.commit(mark)
-            self._pull(update)
-            return PushOutcome(self._header.version, False, update.count_nonfinite())
+            self._pull(flat, opaque_out)
+            return PushOutcome(words.load(VERSION), False, count_nonfinite(trainable, state))
         for mark in marks:
             ledger.begin(mark)
         writer = marks[0].line if marks else 0
-        step = self._words.add(VERSION, 1)
+        step = words.add(VERSION, 1)
         if self._split == self._size:
-            nonfinite = self._bound.apply(step, update.trainable, scale=update.scale, start=writer, copy_to=flat)
+            nonfinite = self._bound.apply(step, trainable, scale=scale, start=writer, copy_to=flat)
         else:
             copy_to = None if flat is None else flat[: self._split]
-            nonfinite = self._bound.apply(step, update.trainable, scale=update.scale, start=writer, copy_to=copy_to)
-            nonfinite += self._move_state(writer, update)
+            nonfinite = self._bound.apply(step, trainable, scale=scale, start=writer, copy_to=copy_to)
+            nonfinite += self._move_state(writer, state, flat)
         if self._opaque_size:
-            if update.opaque is not None:
-                self._segment.opaque[0][:] = update.opaque
-            if update.opaque_out is not None:
-                update.opaque_out[:] = self._segment.opaque[0]
+            if opaque is not None:
+                self._segment.opaque[0][:] = opaque
+            if opaque_out is not None:
+                opaque_out[:] = self._segment.opaque[0]
         for mark in marks:
             ledger.commit(mark)
         return PushOutcome(step + 1, True, nonfinite)
 
-    def _move_state(self, writer: int, update: Update) -> int:
-        nonfinite = 0
-        if update.state is not None:
+    def _move_state(self, writer: int, values: Float32Array | None, flat: Float32Array | None) -> int:
+        state, nonfinite = self._segment.weights[0][self._split :], 0
+        if values is not None:
             nonfinite = _core.blend(
-                self._state,
-                update.state,
+                state,
+                values,
                 self._state_rate,
                 self._access,
                 stripes=self._stripes,
                 offset=self._split,
                 start=writer,
             )
-        if update.flat is not None:
-            _core.copy(self._state, update.flat[self._split :])
+        if flat is not None:
+            _core.copy(state, flat[self._split :])
         return nonfinite
 
-    def _pull(self, update: Update) -> None:
-        if update.flat is not None:
-            _core.copy(self._segment.weights[0], update.flat)
-        if update.opaque_out is not None and self._opaque_size:
-            update.opaque_out[:] = self._segment.opaque[0]
+    def _pull(self, flat: Float32Array | None, opaque_out: ByteArray | None) -> None:
+        if flat is not None:
+            _core.copy(self._segment.weights[0], flat)
+        if opaque_out is not None and self._opaque_size:
+            opaque_out[:] = self._segment.opaque[0]
 
 
 def kernel_access(access: str) -> str:

@@ -85,12 +85,14 @@ class Ledger:
 
     def check(self, mark: Mark) -> Verdict:
         """What is to be done with a push that carries ``mark``."""
-        if self.generation(mark.line) != mark.generation:
+        line, generation, clock = mark
+        at = line * LINE_WORDS
+        if self._words.load(at + _GENERATION) != generation:
             return "fenced"
-        applied = self.applied(mark.line)
-        if mark.clock <= applied:
-            return "duplicate"
-        return "new" if mark.clock == applied + 1 else "gap"
+        applied = self._words.load(at + _APPLIED)
+        if clock == applied + 1:
+            return "new"
+        return "duplicate" if clock <= applied else "gap"
 
     def begin(self, mark: Mark) -> None:
         """Note that the round is being written; if it is never committed the push may have been applied in part."""

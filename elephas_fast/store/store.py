@@ -19,7 +19,7 @@ from elephas_fast.store.in_place import InPlace, kernel_access, stripe_of
 from elephas_fast.store.ledger import Ledger, Mark
 from elephas_fast.store.segment import Segment, SegmentShape
 from elephas_fast.store.two_buffers import Settled, TwoBuffers
-from elephas_fast.store.update import PushOutcome, Update, check_opaque, check_vector
+from elephas_fast.store.update import FLOAT32, PushOutcome, check_opaque, check_vector
 
 ATOMIC: Final = "atomic"
 _READ_TIMEOUT: Final = 60.0
@@ -131,6 +131,7 @@ class ParameterStore:
         if not 0.0 < state_rate <= 1.0:
             raise ValueError(f"state_rate: expected a rate in (0, 1], got {state_rate!r}")
         self.layout = layout
+        self._split, self._size = layout.trainable_size, layout.size
         self.access = access
         self.optimizer: Optimizer = SGD(learning_rate=1.0) if optimizer is None else get_optimizer(optimizer)
         self._threads = threads
@@ -254,11 +255,11 @@ class ParameterStore:
         Raises ``ValueError`` for a wrong length or dtype, ``RuntimeError`` once closed, and ``TimeoutError`` where
         another process keeps a lock.
         """
-        layout = self.layout
-        split, size = layout.trainable_size, layout.size
+        split, size = self._split, self._size
         trainable = gradient
         if isinstance(gradient, np.ndarray):
-            check_vector("gradient", gradient, size)
+            if gradient.dtype is not FLOAT32 or gradient.shape != (size,):
+                check_vector("gradient", gradient, size)
             if split < size:
                 trainable, state = gradient[:split], gradient[split:]
         else:
@@ -266,11 +267,12 @@ class ParameterStore:
             if state is not None:
                 check_vector("state", state, size - split)
         if opaque is not None:
-            check_opaque(opaque, layout.opaque_size)
-        flat, opaque_out = (None, None) if pull is None else pull
-        if flat is not None:
-            check_vector("pull", flat, size)
-        return self._writer.push(Update(trainable, state, scale, opaque, marks, finite, flat, opaque_out, verify))
+            check_opaque(opaque, self.layout.opaque_size)
+        if pull is None:
+            return self._writer.push(trainable, state, scale, opaque, marks, finite, None, None, verify)
+        flat, opaque_out = pull
+        check_vector("pull", flat, size)
+        return self._writer.push(trainable, state, scale, opaque, marks, finite, flat, opaque_out, verify)
 
     def admits(self, gradient: Float32Array) -> bool:
         """Whether an update is finite (or need not be); counts it as refused if not."""

@@ -8,16 +8,16 @@ version and ledger never disagree (ADR 9).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from elephas_fast import _core
-from elephas_fast.layout import Layout
+from elephas_fast.layout import ByteArray, Float32Array, Layout
 from elephas_fast.optimizers import FlatOptimizer
-from elephas_fast.store.header import VERSION, WRITING, Counter, Header
+from elephas_fast.store.header import CLOSED, VERSION, WRITING, Counter, Header
 from elephas_fast.store.ledger import Ledger, Mark
 from elephas_fast.store.segment import Segment
-from elephas_fast.store.update import PushOutcome, Update
+from elephas_fast.store.update import Gradient, PushOutcome
 
 
 class Settled:
@@ -85,58 +85,80 @@ class TwoBuffers:
             for source in (0, 1)
         ]
 
-    def push(self, update: Update) -> PushOutcome:
-        """Apply one update, or leave everything as it is; see ``ParameterStore.push``."""
+    def push(
+        self,
+        trainable: Gradient,
+        state: Float32Array | None,
+        scale: float,
+        opaque: ByteArray | None,
+        marks: Sequence[Mark],
+        finite: bool,
+        flat: Float32Array | None,
+        opaque_out: ByteArray | None,
+        verify: bool,
+    ) -> PushOutcome:
+        """Apply one checked update, or leave everything as it is; see ``ParameterStore.push``. ``flat`` and
+        ``opaque_out`` take the weights after it. ``finite`` is of no use here, where results are looked at.
+        """
         with self._settled.lock.hold():
             self._settled.settle()
-            self._header.refuse_if_closed()
+            if self._words.load(CLOSED):
+                self._header.refuse()
             version = self._words.load(VERSION)
-            if update.verify:
-                verdict = self._ledger.check(update.marks[0])
+            if verify:
+                verdict = self._ledger.check(marks[0])
                 if verdict != "new":
-                    self._pull(version & 1, update)
+                    self._pull(version & 1, flat, opaque_out)
                     return PushOutcome(version, False, 0, verdict)
-            return self._apply(version, update)
-
-    def _apply(self, version: int, update: Update) -> PushOutcome:
-        words, marks = self._words, update.marks
-        source, target = version & 1, (version + 1) & 1
-        words.store(WRITING, version + 1)
-        copy_to = update.flat if update.flat is None or self._split == self._size else update.flat[: self._split]
-        nonfinite = self._bound[source].apply(version, update.trainable, scale=update.scale, copy_to=copy_to)
-        if self._split < self._size:
-            nonfinite += self._move_state(source, target, update)
-        if nonfinite and self._check_finite:
-            self._header.count(Counter.NONFINITE)
+            nonfinite = self._write(version, trainable, state, scale, flat)
+            if nonfinite and self._check_finite:
+                self._header.count(Counter.NONFINITE)
+                for mark in marks:
+                    self._ledger.commit(mark)
+                self._pull(version & 1, flat, opaque_out)
+                return PushOutcome(version, False, nonfinite)
+            target = (version + 1) & 1
+            if self._opaque_size:
+                self._move_opaque(target, opaque, opaque_out)
+            if len(marks) == 1:
+                self._header.note(target, marks[0].line, marks[0].clock)
+            else:
+                self._header.note(target, 0, 0)
+            self._words.store(VERSION, version + 1)
             for mark in marks:
                 self._ledger.commit(mark)
-            self._pull(source, update)
-            return PushOutcome(version, False, nonfinite)
-        if self._opaque_size:
-            opaque = self._segment.opaque[source] if update.opaque is None else update.opaque
-            self._segment.opaque[target][:] = opaque
-            if update.opaque_out is not None:
-                update.opaque_out[:] = opaque
-        if len(marks) == 1:
-            self._header.note(target, marks[0].line, marks[0].clock)
-        else:
-            self._header.note(target, 0, 0)
-        words.store(VERSION, version + 1)
-        for mark in marks:
-            self._ledger.commit(mark)
-        return PushOutcome(version + 1, True, nonfinite)
+            return PushOutcome(version + 1, True, nonfinite)
 
-    def _move_state(self, source: int, target: int, update: Update) -> int:
-        split = self._split
-        result = self._segment.weights[target][split:]
-        _core.copy(self._segment.weights[source][split:], result)
-        nonfinite = 0 if update.state is None else _core.blend(result, update.state, self._state_rate)
-        if update.flat is not None:
-            _core.copy(result, update.flat[split:])
+    def _write(
+        self,
+        version: int,
+        trainable: Gradient,
+        state: Float32Array | None,
+        scale: float,
+        flat: Float32Array | None,
+    ) -> int:
+        """Fill the buffer that is not current; the number of its new values that are not finite."""
+        self._words.store(WRITING, version + 1)
+        bound, split = self._bound[version & 1], self._split
+        if split == self._size:
+            return bound.apply(version, trainable, scale=scale, copy_to=flat)
+        nonfinite = bound.apply(version, trainable, scale=scale, copy_to=None if flat is None else flat[:split])
+        result = self._segment.weights[(version + 1) & 1][split:]
+        _core.copy(self._segment.weights[version & 1][split:], result)
+        if state is not None:
+            nonfinite += _core.blend(result, state, self._state_rate)
+        if flat is not None:
+            _core.copy(result, flat[split:])
         return nonfinite
 
-    def _pull(self, buffer: int, update: Update) -> None:
-        if update.flat is not None:
-            _core.copy(self._segment.weights[buffer], update.flat)
-        if update.opaque_out is not None and self._opaque_size:
-            update.opaque_out[:] = self._segment.opaque[buffer]
+    def _move_opaque(self, target: int, opaque: ByteArray | None, opaque_out: ByteArray | None) -> None:
+        result = self._segment.opaque[target]
+        result[:] = self._segment.opaque[1 - target] if opaque is None else opaque
+        if opaque_out is not None:
+            opaque_out[:] = result
+
+    def _pull(self, buffer: int, flat: Float32Array | None, opaque_out: ByteArray | None) -> None:
+        if flat is not None:
+            _core.copy(self._segment.weights[buffer], flat)
+        if opaque_out is not None and self._opaque_size:
+            opaque_out[:] = self._segment.opaque[buffer]

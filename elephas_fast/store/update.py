@@ -1,4 +1,4 @@
-"""What a push brings and what becomes of it."""
+"""What comes of a push, and checks of what it brings."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 
 from elephas_fast import _core
 from elephas_fast.layout import ByteArray, Float32Array
-from elephas_fast.store.ledger import Mark, Verdict
+from elephas_fast.store.ledger import Verdict
 
 FLOAT32 = np.dtype(np.float32)
+Gradient = Float32Array | Sequence[Float32Array]
 
 
 class PushOutcome(NamedTuple):
@@ -26,32 +27,16 @@ class PushOutcome(NamedTuple):
     verdict: Verdict = "new"
 
 
-class Update(NamedTuple):
-    """One push, checked. ``trainable`` and ``state`` are what ``ParameterStore.push`` describes; ``state`` may be
-    ``None``. ``flat``, ``opaque_out``: where the weights after the push go.
-    """
+def is_finite(trainable: Gradient, state: Float32Array | None) -> bool:
+    """Whether both hold finite numbers only."""
+    return _core.all_finite(trainable) and (state is None or _core.all_finite(state))
 
-    trainable: Float32Array | Sequence[Float32Array]
-    state: Float32Array | None
-    scale: float
-    opaque: ByteArray | None
-    marks: Sequence[Mark]
-    finite: bool
-    flat: Float32Array | None
-    opaque_out: ByteArray | None
-    verify: bool
 
-    def is_finite(self) -> bool:
-        """Whether it is all finite numbers, or the sender says so."""
-        if self.finite:
-            return True
-        return _core.all_finite(self.trainable) and (self.state is None or _core.all_finite(self.state))
-
-    def count_nonfinite(self) -> int:
-        """How many of its numbers are not finite."""
-        given = self.trainable if isinstance(self.trainable, (list, tuple)) else [self.trainable]
-        state = [] if self.state is None else [self.state]
-        return sum(_core.count_nonfinite(np.asarray(array).reshape(-1)) for array in (*given, *state))
+def count_nonfinite(trainable: Gradient, state: Float32Array | None) -> int:
+    """How many numbers of both are not finite."""
+    given = [trainable] if isinstance(trainable, np.ndarray) else [*trainable]
+    given += [] if state is None else [state]
+    return sum(_core.count_nonfinite(np.asarray(array).reshape(-1)) for array in given)
 
 
 def check_vector(name: str, value: Float32Array, size: int) -> None:
