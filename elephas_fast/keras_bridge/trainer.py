@@ -298,7 +298,7 @@ def trainer_for(spec: ModelSpec, threads: int | None = None) -> Trainer:
 
     ``threads``: TensorFlow's thread pools, set once per process before TensorFlow starts. Call ``reset`` before a fit.
     """
-    runtime.start(threads)
+    runtime.start(threads, lean=True)
     trainer = _trainers.pop(spec.digest, None) or Trainer(spec)
     _trainers[spec.digest] = trainer
     while len(_trainers) > _CACHED:

@@ -227,7 +227,7 @@ class _Fit:
                     "a worker's update held NaN or infinity and was refused; look at the rows and the learning rate "
                     "(on_nonfinite='reject' goes on without such updates)"
                 )
-            time.sleep(_POLL_SECONDS)
+            job.wait(_POLL_SECONDS)
         job.result()
 
     def _result(
