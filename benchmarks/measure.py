@@ -54,8 +54,9 @@ class Goal:
 
     @property
     def ratio(self) -> float:
-        """peer / ours where the unit is a time, ours / peer where more is better; 0 if ours did nothing."""
-        better, worse = (self.peer, self.ours) if self.unit in SCALE else (self.ours, self.peer)
+        """peer / ours where less is better (time, memory), else ours / peer; 0 if ours did nothing."""
+        less = self.unit in SCALE or self.unit == "MiB"
+        better, worse = (self.peer, self.ours) if less else (self.ours, self.peer)
         return better / worse if worse else 0.0
 
     def line(self) -> dict[str, Any]:

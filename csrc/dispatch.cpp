@@ -19,6 +19,12 @@ namespace {
 // A cache line of floats: threads never write to the same line.
 constexpr std::size_t line = 16;
 
+// Elements of new weights that are copied while they, the slots and the gradient are still in the first-level cache.
+constexpr std::size_t copy_block = 1024;
+
+// Elements between two decisions whether to look on for one that is not finite.
+constexpr std::size_t look_block = std::size_t{1} << 14;
+
 // Length of the pieces whose sums of squares are added in order, whoever computes them.
 constexpr std::size_t sum_block = std::size_t{1} << 16;
 
@@ -48,6 +54,32 @@ std::size_t split_and_sum(std::size_t n, int threads, const Work& work) {
     return total;
 }
 
+// The sum of work(b, e) over ranges that cover [begin, begin + n), each under its lock if the course has locks; threads
+// begin on multiples of a stripe, so that they do not meet in one.
+template <class Work>
+std::size_t travel(std::size_t begin, std::size_t n, int threads, const Course& course, const Work& work) {
+    const Stripes* const stripes = course.stripes;
+    if (stripes == nullptr) {
+        return split_and_sum(n, threads, [&](std::size_t b, std::size_t e) { return work(begin + b, begin + e); });
+    }
+    std::atomic<std::size_t> total{0};
+    std::atomic<bool> late{false};
+    const std::size_t shift = course.offset + begin;
+    const std::size_t past = shift % stripes->stripe;  // the ranges begin this far inside a stripe
+    split(n + past, threads, stripes->stripe, [&](std::size_t b, std::size_t e) {
+        if (e <= past) return;
+        b = b > past ? b - past : 0;
+        e -= past;
+        std::size_t bad = 0;
+        const bool whole =
+            visit(*stripes, shift + b, shift + e, course.writer, course.seconds,
+                  [&](std::size_t b, std::size_t e) { bad += work(b - course.offset, e - course.offset); });
+        total += bad;
+        if (!whole) late = true;
+    });
+    return late ? timed_out : total.load();
+}
+
 }  // namespace
 
 std::vector<std::string> usable_isas() {
@@ -72,23 +104,35 @@ const Rule* find_rule(const Kernels& kernels, const std::string& name) {
     return nullptr;
 }
 
-std::size_t apply_parts(Apply rule, const Operands& o, const std::vector<Part>& parts, int threads) {
-    if (parts.empty()) return 0;
-    const std::size_t first = parts.front().begin;
-    return split_and_sum(parts.back().end - first, threads, [&](std::size_t begin, std::size_t end) {
-        begin += first;
-        end += first;
+std::size_t apply_parts(Apply rule, const Operands& o, const std::vector<Part>& parts, std::size_t begin,
+                        std::size_t end, float* copy_to, const Course& course, int threads) {
+    if (begin >= end) return 0;
+    return travel(begin, end - begin, threads, course, [&](std::size_t from, std::size_t to) {
+        const auto after = [](const Part& part, std::size_t at) { return part.end <= at; };
+        auto part = std::lower_bound(parts.begin(), parts.end(), from, after);
         std::size_t bad = 0;
         Operands own = o;
-        for (const Part& part : parts) {
-            if (part.end <= begin) continue;
-            if (part.begin >= end) break;
-            own.scale = part.scale;
-            own.decay = part.decay;
-            bad += rule(own, std::max(begin, part.begin), std::min(end, part.end));
+        const std::size_t step = copy_to != nullptr ? copy_block : to - from;
+        for (std::size_t b = from; b < to; b += step) {
+            const std::size_t e = to - b < step ? to : b + step;
+            for (; part != parts.end() && part->begin < e; ++part) {
+                own.gradient = part->gradient;
+                own.scale = part->scale;
+                own.decay = part->decay;
+                bad += rule(own, std::max(b, part->begin), std::min(e, part->end));
+                if (part->end > e) break;
+            }
+            if (copy_to != nullptr) std::memcpy(copy_to + b, o.weights_out + b, (e - b) * sizeof(float));
         }
         return bad;
     });
+}
+
+bool all_finite(const Kernels& kernels, const float* x, std::size_t n) {
+    for (std::size_t begin = 0; begin < n; begin += look_block) {
+        if (kernels.count_nonfinite(x, begin, std::min(n, begin + look_block)) > 0) return false;
+    }
+    return true;
 }
 
 std::size_t count_nonfinite(const Kernels& kernels, const float* x, std::size_t n, int threads) {
@@ -120,8 +164,11 @@ std::size_t subtract(const Kernels& kernels, const float* a, const float* b, flo
                          [&](std::size_t begin, std::size_t end) { return kernels.subtract(a, b, out, begin, end); });
 }
 
-std::size_t blend(const Kernels& kernels, int access, float* weights, const float* values, float alpha, std::size_t n) {
-    return kernels.blend[access](weights, values, alpha, 0, n);
+std::size_t blend(const Kernels& kernels, int access, float* weights, const float* values, float alpha, std::size_t n,
+                  const Course& course) {
+    return travel(0, n, 1, course, [&](std::size_t begin, std::size_t end) {
+        return kernels.blend[access](weights, values, alpha, begin, end);
+    });
 }
 
 void copy(const float* source, float* out, std::size_t n, int threads) {

@@ -1,32 +1,41 @@
 # What _core.pyx does before any kernel runs: borrow the buffers, check the arguments, word the errors.
 
 
-cdef class _Buffers:
-    """_Buffers borrowed for one call, given back when it ends. A `name` is a string or (string, index)."""
+cdef struct _Borrowed:
+    Py_buffer view
+    bint written
 
-    cdef Py_buffer* views
-    cdef bint* written
+
+@cython.freelist(16)
+cdef class _Buffers:
+    """Buffers borrowed until this object goes. A `name` is a string or (string, index)."""
+
+    cdef _Borrowed few[4]
+    cdef _Borrowed* borrowed
     cdef list names
-    cdef int capacity
     cdef int count
 
     def __cinit__(self, int capacity):
-        self.views = <Py_buffer*> PyMem_Calloc(capacity, sizeof(Py_buffer))
-        self.written = <bint*> PyMem_Calloc(capacity, sizeof(bint))
-        if self.views == NULL or self.written == NULL:
-            raise MemoryError()
+        self.count = 0
+        self.borrowed = self.few
+        if capacity > 4:
+            self.borrowed = <_Borrowed*> PyMem_Calloc(capacity, sizeof(_Borrowed))
+            if self.borrowed == NULL:
+                raise MemoryError()
         self.names = []
-        self.capacity = capacity
 
     def __dealloc__(self):
         cdef int k
         for k in range(self.count):
-            PyBuffer_Release(&self.views[k])
-        PyMem_Free(self.views)
-        PyMem_Free(self.written)
+            PyBuffer_Release(&self.borrowed[k].view)
+        if self.borrowed != self.few:
+            PyMem_Free(self.borrowed)
+
+    cdef Py_buffer* view(self, int index) noexcept nogil:
+        return &self.borrowed[index].view
 
     cdef Py_ssize_t length(self, int index):
-        return self.views[index].shape[0]
+        return self.borrowed[index].view.shape[0]
 
     cdef float* floats(self, object value, object name, Py_ssize_t length, bint writable=False) except? NULL:
         """The elements of a float32 vector of `length` elements; `length` < 0 accepts any."""
@@ -34,6 +43,14 @@ cdef class _Buffers:
         if view.itemsize != 4 or not _is_native(view.format, b"f"):
             raise _misfit(name, "float32", length, value, view)
         self.check(view, name, "float32", value, length, writable)
+        return <float*> view.buf
+
+    cdef float* flat(self, object value, object name, Py_ssize_t length) except? NULL:
+        """The elements, in order, of a C-contiguous float32 array of any shape with `length` elements; < 0: any."""
+        cdef Py_buffer* view = self.acquire(value, name, "float32", length, False)
+        if view.itemsize != 4 or not _is_native(view.format, b"f") or (length >= 0 and view.len != 4 * length):
+            raise _misfit(name, "float32", length, value, view)
+        self.check_memory(view, name, False)
         return <float*> view.buf
 
     cdef uint64_t* words(self, object value, bint writable) except? NULL:
@@ -45,23 +62,26 @@ cdef class _Buffers:
         return <uint64_t*> view.buf
 
     cdef Py_buffer* acquire(self, object value, object name, str dtype, Py_ssize_t length, bint writable) except NULL:
-        cdef Py_buffer* view = &self.views[self.count]
+        cdef Py_buffer* view = &self.borrowed[self.count].view
         if not PyObject_CheckBuffer(value):
             raise TypeError(f"{_label(name)}: expected {_wanted(dtype, length)}, got {type(value).__name__}")
         try:
             PyObject_GetBuffer(value, view, PyBUF_FORMAT | PyBUF_STRIDES)
         except (BufferError, ValueError) as error:
             raise TypeError(f"{_label(name)}: expected {_wanted(dtype, length)}, got {error}") from None
-        self.written[self.count] = writable
+        self.borrowed[self.count].written = writable
         self.names.append(name)
         self.count += 1
         return view
 
     cdef int check(self, Py_buffer* view, object name, str dtype, object value, Py_ssize_t length,
                    bint writable) except -1:
-        cdef size_t past = <size_t> view.buf % <size_t> view.itemsize
         if view.ndim != 1 or (length >= 0 and view.shape[0] != length):
             raise _misfit(name, dtype, length, value, view)
+        return self.check_memory(view, name, writable)
+
+    cdef int check_memory(self, Py_buffer* view, object name, bint writable) except -1:
+        cdef size_t past = <size_t> view.buf % <size_t> view.itemsize
         if not PyBuffer_IsContiguous(view, b"C"):
             raise ValueError(f"{_label(name)}: expected contiguous elements, got a stride of {view.strides[0]} bytes; "
                              "pass numpy.ascontiguousarray(...)")
@@ -75,20 +95,32 @@ cdef class _Buffers:
     cdef int check_overlaps(self, int twin=0) except -1:
         """No written buffer may share memory with another; with twin > 0 buffer k may be buffer k - twin itself."""
         cdef int a, b
-        cdef char* begin_a
-        cdef char* begin_b
         for a in range(self.count):
-            if not self.written[a]:
-                continue
-            begin_a = <char*> self.views[a].buf
-            for b in range(self.count):
-                begin_b = <char*> self.views[b].buf
-                if a == b or begin_a >= begin_b + self.views[b].len or begin_b >= begin_a + self.views[a].len:
+            for b in range(self.count if self.borrowed[a].written else 0):
+                if a == b or not _overlap(self.view(a), self.view(b)):
                     continue
-                if not (twin > 0 and a - b == twin and begin_a == begin_b):
-                    raise ValueError(f"{_label(self.names[a])}: expected memory of its own, "
-                                     f"got a buffer that overlaps {_label(self.names[b])}")
+                if not (twin > 0 and a - b == twin and self.view(a).buf == self.view(b).buf):
+                    raise _overlaps(self.names[a], self.names[b])
         return 0
+
+    cdef int check_overlaps_with(self, _Buffers others) except -1:
+        """No buffer written here may share memory with one of the others, nor one written there with one of these."""
+        cdef int a, b
+        for a in range(self.count):
+            for b in range(others.count):
+                if (self.borrowed[a].written or others.borrowed[b].written) and _overlap(self.view(a), others.view(b)):
+                    if self.borrowed[a].written:
+                        raise _overlaps(self.names[a], others.names[b])
+                    raise _overlaps(others.names[b], self.names[a])
+        return 0
+
+
+cdef bint _overlap(Py_buffer* a, Py_buffer* b) noexcept:
+    return <char*> a.buf < <char*> b.buf + b.len and <char*> b.buf < <char*> a.buf + a.len
+
+
+cdef object _overlaps(object written, object other):
+    return ValueError(f"{_label(written)}: expected memory of its own, got a buffer that overlaps {_label(other)}")
 
 
 cdef bint _is_native(const char* format, const char* code):

@@ -47,17 +47,45 @@ cdef extern from "kernels.hpp" namespace "elephas" nogil:
         Rule rules[11]
 
 
+cdef extern from "stripes.hpp" namespace "elephas" nogil:
+    struct StripeLock:
+        pass
+
+    struct CStripes "elephas::Stripes":
+        StripeLock* locks
+        uint64_t* reclaimed
+        size_t count
+        size_t stripe
+
+    const size_t recoverable
+    int c_create "elephas::create"(const CStripes& stripes)
+    cpp_bool take_all(const CStripes& stripes, size_t first, size_t last, double seconds)
+    void give_back_all(const CStripes& stripes, size_t first, size_t last)
+
+
 cdef extern from "dispatch.hpp" namespace "elephas" nogil:
     struct Part:
         size_t begin
         size_t end
         float scale
         float decay
+        const float* gradient
+
+    struct Course:
+        const CStripes* stripes
+        size_t offset
+        uint64_t writer
+        double seconds
+
+    const size_t timed_out
 
     vector[string] usable_isas() except +
     const Kernels* find_kernels(const string& isa) except +
     const Rule* find_rule(const Kernels& kernels, const string& name) except +
-    size_t apply_parts(Apply rule, const Operands& o, const vector[Part]& parts, int threads) except +
+    size_t apply_parts(
+        Apply rule, const Operands& o, const vector[Part]& parts, size_t begin, size_t end, float* copy_to,
+        const Course& course, int threads) except +
+    cpp_bool c_all_finite "elephas::all_finite"(const Kernels& kernels, const float* x, size_t n)
     size_t c_count_nonfinite "elephas::count_nonfinite"(
         const Kernels& kernels, const float* x, size_t n, int threads) except +
     double c_sum_of_squares "elephas::sum_of_squares"(
@@ -69,7 +97,7 @@ cdef extern from "dispatch.hpp" namespace "elephas" nogil:
         const Kernels& kernels, const float* a, const float* b, float* out, size_t n, int threads) except +
     size_t c_blend "elephas::blend"(
         const Kernels& kernels, int access, float* weights, const float* values, float alpha,
-        size_t n) except +
+        size_t n, const Course& course) except +
     void c_copy "elephas::copy"(const float* source, float* out, size_t n, int threads) except +
     void c_non_negative "elephas::non_negative"(
         const Kernels& kernels, const float* weights, float* out, size_t n) except +

@@ -14,6 +14,7 @@ Rules of this module:
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -24,6 +25,13 @@ from typing_extensions import Buffer
 _Floats: TypeAlias = NDArray[np.float32] | Buffer
 _Halves: TypeAlias = NDArray[np.uint16] | Buffer
 _Words: TypeAlias = NDArray[np.uint64] | Buffer
+_Gradient: TypeAlias = _Floats | Sequence[_Floats]
+
+STRIPE: Final[int]
+"""Elements of a stripe where nothing else is said: 64 KiB of weights."""
+
+RECOVERABLE: Final[int]
+"""How many locks held by one thread the kernel gives back when that thread dies."""
 
 ACCESSES: Final[tuple[str, ...]]
 """How shared elements are written: 'racy', 'relaxed', 'compare_exchange' (csrc/access.hpp)."""
@@ -50,8 +58,13 @@ class Parts:
     def end(self) -> int:
         """The end of the last range; 0 without ranges."""
 
-    def sums_of_squares(self, x: _Floats) -> list[float]:
-        """The sum of squares of each range of ``x`` (float32[>= end]), as `sum_of_squares` gives it."""
+    def check(self, gradient: Sequence[_Floats]) -> None:
+        """Raise ``ValueError`` unless there is one float32 array for each range, of any shape and as many elements."""
+
+    def sums_of_squares(self, x: _Gradient) -> list[float]:
+        """The sum of squares of each range of ``x`` (float32[>= end], or one array for each range), as
+        `sum_of_squares` gives it.
+        """
 
 class Kernel:
     """An optimizer rule for one access and one instruction set, chosen once, here.
@@ -63,7 +76,9 @@ class Kernel:
     * ``'compare_exchange'``: nothing is lost; an overtaken writer adds its change to what the faster one
       left.
 
-    With one writer all three give the same bits. ``isa`` is ``'auto'`` (the best) or one of `isas`. Immutable
+    With one writer all three give the same bits. `Stripes` are the fourth way: 'racy' under locks.
+
+    ``isa`` is ``'auto'`` (the best) or one of `isas`. Immutable
     and picklable.
     """
 
@@ -84,12 +99,33 @@ class Kernel:
     def slots(self) -> int:
         """The number of slots."""
 
+    def bind(
+        self,
+        weights: _Floats,
+        slots: Sequence[_Floats],
+        *,
+        weights_out: _Floats | None = None,
+        slots_out: Sequence[_Floats] | None = None,
+        parts: Parts | None = None,
+        stripes: Stripes | None = None,
+        begin: int = 0,
+        end: int | None = None,
+        threads: int = 1,
+    ) -> Bound:
+        """This kernel for buffers that stay, which are checked here, once.
+
+        ``weights`` and each slot are float32[n] and do not overlap. Results go to ``weights_out`` and ``slots_out``
+        (each defaults to its input), which may be their own inputs but overlap nothing else; only with access 'racy'.
+        ``parts`` limits the calls to ranges. ``begin`` and ``end`` limit them to one range, in elements; the buffers
+        stay whole. With ``stripes``, which cover the weights, each stripe is updated under its lock.
+        """
+
     def __call__(
         self,
         scalars: Sequence[float],
         weights: _Floats,
         slots: Sequence[_Floats],
-        gradient: _Floats,
+        gradient: _Gradient,
         *,
         weights_out: _Floats | None = None,
         slots_out: Sequence[_Floats] | None = None,
@@ -98,21 +134,41 @@ class Kernel:
         decay: float = 0.0,
         parts: Parts | None = None,
         scales: Sequence[float] | None = None,
+        stripes: Stripes | None = None,
+        start: int = 0,
+        copy_to: _Floats | None = None,
         begin: int = 0,
         end: int | None = None,
         threads: int = 1,
     ) -> int:
+        """`bind` and `Bound.apply` in one."""
+
+class Bound:
+    """A kernel and its buffers, which it holds as long as it lives. Made by `Kernel.bind`. Immutable."""
+
+    def apply(
+        self,
+        scalars: Sequence[float],
+        gradient: _Gradient,
+        scale: float = 1.0,
+        clip: float = ...,
+        decay: float = 0.0,
+        scales: Sequence[float] | None = None,
+        start: int = 0,
+        copy_to: _Floats | None = None,
+    ) -> int:
         """Apply the rule once, in one pass over memory; returns the number of elements of which the new
         weight or any new slot is not finite.
 
-        ``weights``, each slot and ``gradient`` are float32[n] and do not overlap. The gradient is multiplied
-        by ``scale``, clipped to ``[-clip, clip]`` (default: not at all); the weights lose the fraction
-        ``decay`` (weight decay times learning rate); then the rule acts. Results go to ``weights_out`` and
-        ``slots_out`` (each defaults to its input), which may be their own inputs but overlap nothing else;
-        only with access 'racy'.
+        ``gradient`` is float32[n], or a list or tuple with one float32 array of any shape for each of the parts; it
+        overlaps nothing that is written. It is multiplied by ``scale``, clipped to ``[-clip, clip]`` (default: not at
+        all); the weights lose the fraction ``decay`` (weight decay times learning rate); then the rule acts.
+        ``scales`` gives each part a factor on top of ``scale``. All new weights, those between the parts too, are
+        copied to ``copy_to`` (float32[n]) while they are in the cache.
 
-        ``parts`` limits the call to ranges, and ``scales`` gives each of them a factor on top of ``scale``.
-        ``begin`` and ``end`` limit it to one range, in elements; the buffers stay whole.
+        With stripes a writer takes those that are free first and comes back to busy ones. ``start`` is a number of the
+        writer's own: writers 0, 1, 2, ... begin far apart. Raises ``TimeoutError`` where a stripe stays locked for the
+        stripes' ``timeout``; the update is then applied in part.
         """
 
 class PushKernel:
@@ -192,6 +248,65 @@ def encode_bfloat16(x: _Floats, out: _Halves, threads: int = 1) -> None:
 def decode_bfloat16(x: _Halves, out: _Floats, threads: int = 1) -> None:
     """``out = x``, exactly: uint16[n] that holds bfloat16 to float32[n]."""
 
+class Words:
+    """Atomic access to a uint64 vector, which it holds as long as it lives: sequentially consistent across threads and
+    processes.
+    """
+
+    def __init__(self, words: _Words) -> None: ...
+    def __len__(self) -> int: ...
+    def load(self, i: int) -> int:
+        """Word ``i``."""
+
+    def store(self, i: int, value: int) -> None:
+        """Set word ``i``, with ``0 <= value < 2**64``."""
+
+    def add(self, i: int, change: int) -> int:
+        """Add ``change`` (modulo 2**64; may be negative) to word ``i`` and return the value before."""
+
+    def compare_exchange(self, i: int, expected: int, value: int) -> bool:
+        """Set word ``i`` to ``value`` if it equals ``expected``; returns whether it did."""
+
+class Stripes:
+    """Locks over the stripes of a vector of ``size`` elements, in memory that processes may share (csrc/stripes.hpp).
+
+    ``memory``: uint64[8 * count], 64-byte aligned; ``counter``: uint64, its first word counts the locks that were taken
+    over from dead threads. Both are held as long as this object lives. ``timeout``: seconds after which a writer gives
+    up on a lock that its owner keeps. The system gives back what a thread held when it died.
+    """
+
+    def __init__(
+        self, memory: _Words, counter: _Words, size: int, stripe: int = ..., *, timeout: float = 60.0
+    ) -> None: ...
+    @staticmethod
+    def count_of(size: int, stripe: int = ...) -> int:
+        """The number of locks for ``size`` elements; at least one."""
+
+    def create(self) -> None:
+        """Make the locks, once, before anybody uses them."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def stripe(self) -> int: ...
+    @property
+    def timeout(self) -> float: ...
+    def __len__(self) -> int: ...
+    def hold(
+        self, begin: int = 0, end: int | None = None, timeout: float | None = None
+    ) -> AbstractContextManager[None]:
+        """A context that holds the locks of the elements ``[begin, end)``, default all; taken in ascending order.
+
+        Leave it on the thread that entered it. Not reentrant: a thread that takes one of them again waits for itself.
+        Raises ``TimeoutError``.
+        """
+
+def round_to_float32(x: float) -> float:
+    """The float32 number nearest to ``x``."""
+
+def all_finite(x: _Gradient) -> bool:
+    """Whether no element of ``x``, an array of any shape or a list of such, is infinite or not a number."""
+
 def count_nonfinite(x: _Floats, threads: int = 1) -> int:
     """The number of elements of ``x`` that are infinite or not a number."""
 
@@ -214,10 +329,20 @@ def subtract(a: _Floats, b: _Floats, out: _Floats, threads: int = 1) -> int:
 def copy(source: _Floats, out: _Floats, threads: int = 1) -> None:
     """``out = source`` over float32[n], which do not overlap."""
 
-def blend(weights: _Floats, values: _Floats, alpha: float, access: str = "racy") -> int:
+def blend(
+    weights: _Floats,
+    values: _Floats,
+    alpha: float,
+    access: str = "racy",
+    *,
+    stripes: Stripes | None = None,
+    offset: int = 0,
+    start: int = 0,
+) -> int:
     """``weights += alpha * (values - weights)`` over float32[n]; returns the number of non-finite results.
 
-    ``alpha = 1`` gives the values exactly. ``access`` as for `Kernel`.
+    ``alpha = 1`` gives the values exactly. ``access`` as for `Kernel`. ``stripes`` and ``start`` as for `Bound`; the
+    weights are the elements from ``offset`` on of the vector that the stripes guard.
     """
 
 def non_negative(weights: _Floats, out: _Floats | None = None) -> None:
@@ -239,17 +364,3 @@ def bound_norms(
     ``weights`` is float32[outer * reduced * inner], seen as ``shape = (outer, reduced, inner)``; each norm
     runs over ``reduced``. ``weights *= (rate * clip(norm) + (1 - rate) * norm) / (epsilon + norm)``.
     """
-
-def atomic_load(words: _Words, i: int) -> int:
-    """``words[i]`` of a uint64 vector. The four atomic operations are sequentially consistent across
-    processes.
-    """
-
-def atomic_store(words: _Words, i: int, value: int) -> None:
-    """``words[i] = value``, with ``0 <= value < 2**64``."""
-
-def atomic_add(words: _Words, i: int, change: int) -> int:
-    """Add ``change`` (modulo 2**64; may be negative) to ``words[i]`` and return the value before."""
-
-def atomic_compare_exchange(words: _Words, i: int, expected: int, value: int) -> bool:
-    """Set ``words[i]`` to ``value`` if it equals ``expected``; returns whether it did."""

@@ -3,6 +3,7 @@
 
 This file checks arguments, drops the GIL and calls csrc/dispatch.hpp. It holds no arithmetic.
 """
+cimport cython
 from cpython.buffer cimport (
     PyBUF_FORMAT,
     PyBUF_STRIDES,
@@ -22,6 +23,11 @@ import math
 include "_arguments.pxi"
 
 ACCESSES = ("racy", "relaxed", "compare_exchange")
+STRIPE = 16384
+RECOVERABLE = recoverable
+
+_LATE = ("stripes: expected every lock to become free within {} s, got one that its owner keeps; "
+         "a stopped process may hold it: continue or kill that process")
 
 cdef const Kernels* _best = find_kernels(b"auto")
 
@@ -52,7 +58,7 @@ cdef class Parts:
             if not reached <= begin <= end:
                 raise ValueError("ranges: expected ascending [begin, end) that do not overlap, "
                                  f"got [{begin}, {end}) after {reached}")
-            self.parts.push_back(Part(begin, end, 1.0, 1.0 if decayed else 0.0))
+            self.parts.push_back(Part(begin, end, 1.0, 1.0 if decayed else 0.0, NULL))
             reached = end
 
     def __len__(self):
@@ -63,37 +69,62 @@ cdef class Parts:
         return self.parts.back().end if self.parts.size() else 0
 
     def sums_of_squares(self, x):
-        cdef _Buffers buffers = _Buffers(1)
-        cdef const float* data = buffers.floats(x, "x", -1)
+        cdef bint separate = isinstance(x, (list, tuple))
+        cdef _Buffers buffers = _Buffers(len(x) if separate else 1)
         cdef vector[double] sums
-        cdef size_t k
-        self.check_within(buffers.length(0), "x")
+        cdef size_t k, length
+        cdef const float* data = NULL
+        if separate:
+            _count(x, "x", self.parts.size())
+            for k in range(self.parts.size()):
+                buffers.flat(x[k], ("x", k), self.parts[k].end - self.parts[k].begin)
+        else:
+            data = buffers.floats(x, "x", -1)
+            self.check_within(buffers.length(0), "x")
         sums.resize(self.parts.size())
         with nogil:
             for k in range(self.parts.size()):
-                sums[k] = c_sum_of_squares(
-                    _best[0], data + self.parts[k].begin, self.parts[k].end - self.parts[k].begin, 1)
+                length = self.parts[k].end - self.parts[k].begin
+                if separate:
+                    data = <const float*> buffers.view(k).buf
+                sums[k] = c_sum_of_squares(_best[0], data if separate else data + self.parts[k].begin, length, 1)
         return list(sums)
+
+    def check(self, gradient):
+        cdef _Buffers buffers = _Buffers(len(gradient))
+        cdef size_t k
+        _count(gradient, "gradient", self.parts.size())
+        for k in range(self.parts.size()):
+            buffers.flat(gradient[k], ("gradient", k), self.parts[k].end - self.parts[k].begin)
 
     cdef int check_within(self, size_t n, str name) except -1:
         if self.parts.size() and self.parts.back().end > n:
             raise ValueError(f"{name}: expected at least the {self.parts.back().end} elements of parts, got {n}")
         return 0
 
-    cdef int cut(self, vector[Part]& out, size_t first, size_t last, size_t n, double scale, object scales,
-                 double decay) except -1:
-        """Append the parts' intersections with [first, last), with this step's scales and decay."""
+    cdef int cut(self, vector[Part]& out, size_t first, size_t last, double scale, object scales, double decay,
+                 _Buffers buffers, object gradient, bint separate, Py_ssize_t n) except -1:
+        """Append the parts' intersections with [first, last), with this step's gradient, scales and decay."""
         cdef Part part
+        cdef const float* whole = NULL
         cdef size_t k
-        self.check_within(n, "weights")
         if scales is not None:
             _count(scales, "scales", self.parts.size())
+        if separate:
+            _count(gradient, "gradient", self.parts.size())
+        else:
+            whole = buffers.floats(gradient, "gradient", n)
         for k in range(self.parts.size()):
-            part.begin = max(self.parts[k].begin, first)
-            part.end = min(self.parts[k].end, last)
+            part = self.parts[k]
+            if separate:
+                part.gradient = buffers.flat(gradient[k], ("gradient", k), part.end - part.begin) - part.begin
+            else:
+                part.gradient = whole
+            part.begin = max(part.begin, first)
+            part.end = min(part.end, last)
             if part.begin < part.end:
                 part.scale = scale if scales is None else scale * <double> scales[k]
-                part.decay = decay * self.parts[k].decay
+                part.decay = decay * part.decay
                 out.push_back(part)
         return 0
 
@@ -124,63 +155,118 @@ cdef class Kernel:
     def __reduce__(self):
         return Kernel, (self.rule, self.access, self.isa)
 
-    def __call__(self, scalars, weights, slots, gradient, *, weights_out=None, slots_out=None, double scale=1.0,
-                 double clip=INFINITY, double decay=0.0, Parts parts=None, scales=None, begin=0, end=None, threads=1):
-        cdef _Buffers buffers = _Buffers(2 * max_slots + 3)
-        cdef Operands o
-        cdef vector[Part] cut
-        cdef size_t bad, first, last
-        cdef Py_ssize_t n
-        cdef int k, workers = _threads(threads)
-        cdef bint in_place = weights_out is None and slots_out is None
+    def bind(self, weights, slots, *, weights_out=None, slots_out=None, Parts parts=None, Stripes stripes=None,
+             begin=0, end=None, threads=1):
+        return Bound(self, weights, slots, weights_out, slots_out, parts, stripes, begin, end, threads)
 
-        if len(scalars) != len(self.scalars):
-            raise ValueError(f"scalars: expected the {len(self.scalars)} of rule '{self.rule}' "
-                             f"({', '.join(self.scalars)}), got {len(scalars)}")
-        for k in range(len(self.scalars)):
-            o.scalars[k] = scalars[k]
-        _count(slots, "slots", self.slots)
+    def __call__(self, scalars, weights, slots, gradient, *, weights_out=None, slots_out=None, double scale=1.0,
+                 double clip=INFINITY, double decay=0.0, Parts parts=None, scales=None, Stripes stripes=None, start=0,
+                 copy_to=None, begin=0, end=None, threads=1):
+        bound = Bound(self, weights, slots, weights_out, slots_out, parts, stripes, begin, end, threads)
+        return bound.apply(scalars, gradient, scale, clip, decay, scales, start, copy_to)
+
+
+cdef class Bound:
+    cdef Kernel kernel
+    cdef _Buffers buffers
+    cdef Operands operands
+    cdef Parts parts
+    cdef Stripes stripes
+    cdef Py_ssize_t n
+    cdef size_t first
+    cdef size_t last
+    cdef int threads
+
+    def __init__(self, Kernel kernel not None, weights, slots, weights_out, slots_out, Parts parts, Stripes stripes,
+                 begin, end, threads):
+        cdef _Buffers buffers = _Buffers(2 * max_slots + 2)
+        cdef Operands* o = &self.operands
+        cdef int k
+        cdef bint in_place = weights_out is None and slots_out is None
+        _count(slots, "slots", kernel.slots)
         o.weights = buffers.floats(weights, "weights", -1, in_place)
-        n = buffers.length(0)
-        for k in range(self.slots):
-            o.slots[k] = buffers.floats(slots[k], ("slots", k), n, in_place)
-        o.gradient = buffers.floats(gradient, "gradient", n)
+        self.n = buffers.length(0)
+        for k in range(kernel.slots):
+            o.slots[k] = buffers.floats(slots[k], ("slots", k), self.n, in_place)
         if in_place:
             o.weights_out = <float*> o.weights
-            for k in range(self.slots):
+            for k in range(kernel.slots):
                 o.slots_out[k] = <float*> o.slots[k]
             buffers.check_overlaps()
         else:
-            if self.access != "racy":
-                raise ValueError(f"weights_out: expected None with access '{self.access}', which updates shared memory "
-                                 "in place; use access 'racy'")
+            if kernel.access != "racy":
+                raise ValueError(f"weights_out: expected None with access '{kernel.access}', which updates shared "
+                                 "memory in place; use access 'racy'")
             slots_out = slots if slots_out is None else slots_out
-            _count(slots_out, "slots_out", self.slots)
-            o.weights_out = buffers.floats(weights if weights_out is None else weights_out, "weights_out", n, True)
-            for k in range(self.slots):
-                o.slots_out[k] = buffers.floats(slots_out[k], ("slots_out", k), n, True)
-            buffers.check_overlaps(self.slots + 2)
+            _count(slots_out, "slots_out", kernel.slots)
+            weights_out = weights if weights_out is None else weights_out
+            o.weights_out = buffers.floats(weights_out, "weights_out", self.n, True)
+            for k in range(kernel.slots):
+                o.slots_out[k] = buffers.floats(slots_out[k], ("slots_out", k), self.n, True)
+            buffers.check_overlaps(kernel.slots + 1)
+        self.first = _bound(begin, "begin", 0, self.n)
+        self.last = self.n if end is None else _bound(end, "end", self.first, self.n)
+        if parts is not None:
+            parts.check_within(self.n, "weights")
+        if stripes is not None:
+            stripes.check_covers(self.n)
+        self.threads = _threads(threads)
+        self.kernel, self.buffers, self.parts, self.stripes = kernel, buffers, parts, stripes
+
+    def apply(self, scalars, gradient, double scale=1.0, double clip=INFINITY, double decay=0.0, scales=None,
+              uint64_t start=0, copy_to=None):
+        cdef bint separate = isinstance(gradient, (list, tuple))
+        cdef _Buffers buffers = _Buffers(len(gradient) + 1 if separate else 2)
+        cdef Operands o = self.operands
+        cdef vector[Part] cut
+        cdef Course course
+        cdef float* copied = NULL
+        cdef size_t bad
+        cdef int k
+        if len(scalars) != len(self.kernel.scalars):
+            raise ValueError(f"scalars: expected the {len(self.kernel.scalars)} of rule '{self.kernel.rule}' "
+                             f"({', '.join(self.kernel.scalars)}), got {len(scalars)}")
+        for k in range(len(self.kernel.scalars)):
+            o.scalars[k] = scalars[k]
         if not clip > 0.0:
             raise ValueError(f"clip: expected a number > 0, got {clip}")
         o.clip = clip
-
-        first = _bound(begin, "begin", 0, n)
-        last = n if end is None else _bound(end, "end", first, n)
-        if parts is None:
-            if scales is not None:
-                raise ValueError("scales: expected None where parts is None, got values")
-            cut.push_back(Part(first, last, scale, decay))
+        if self.parts is not None:
+            self.parts.cut(cut, self.first, self.last, scale, scales, decay, buffers, gradient, separate, self.n)
+        elif scales is not None:
+            raise ValueError("scales: expected None where parts is None, got values")
         else:
-            parts.cut(cut, first, last, n, scale, scales, decay)
+            cut.push_back(Part(self.first, self.last, scale, decay, buffers.floats(gradient, "gradient", self.n)))
+        if copy_to is not None:
+            copied = buffers.floats(copy_to, "copy_to", self.n, True)
+        buffers.check_overlaps()
+        self.buffers.check_overlaps_with(buffers)
+        _set_course(&course, self.stripes, 0, start)
         with nogil:
-            bad = apply_parts(self._apply, o, cut, workers)
-        return bad
+            bad = apply_parts(self.kernel._apply, o, cut, self.first, self.last, copied, course, self.threads)
+        return _unless_late(bad)
 
 
 include "_pushes.pxi"
 
 
 # --- Vectors --------------------------------------------------------------------------------------------
+
+def all_finite(x):
+    cdef bint separate = isinstance(x, (list, tuple))
+    cdef _Buffers buffers = _Buffers(len(x) if separate else 1)
+    cdef Py_ssize_t k
+    cdef bint finite = True
+    if separate:
+        for k in range(len(x)):
+            buffers.flat(x[k], ("x", k), -1)
+    else:
+        buffers.flat(x, "x", -1)
+    with nogil:
+        for k in range(buffers.count):
+            finite = finite and c_all_finite(_best[0], <const float*> buffers.view(k).buf, buffers.view(k).len // 4)
+    return finite
+
 
 def count_nonfinite(x, threads=1):
     cdef _Buffers buffers = _Buffers(1)
@@ -210,13 +296,7 @@ def weighted_mean(vectors, weights, out, threads=1):
     cdef int workers = _threads(threads)
     cdef vector[const float*] sources
     cdef vector[double] shares
-    cdef double total
-    if len(vectors) == 0:
-        raise ValueError("vectors: expected at least one, got none")
-    _count(weights, "weights", len(vectors))
-    total = math.fsum(weights)
-    if not (total > 0.0 and math.isfinite(total) and min(weights) >= 0.0):
-        raise ValueError(f"weights: expected finite numbers >= 0 with a sum > 0, got {list(weights)}")
+    cdef double total = _total(weights, "weights", vectors, "vectors")
     for k, vector_k in enumerate(vectors):
         sources.push_back(buffers.floats(vector_k, ("vectors", k), n))
         shares.push_back(<double> weights[k] / total)
@@ -250,17 +330,25 @@ def copy(source, out, threads=1):
         c_copy(origin, target, n, workers)
 
 
-def blend(weights, values, double alpha, access="racy"):
+def blend(weights, values, double alpha, access="racy", *, Stripes stripes=None, offset=0, uint64_t start=0):
     cdef _Buffers buffers = _Buffers(2)
     cdef float* target = buffers.floats(weights, "weights", -1, True)
     cdef size_t n = buffers.length(0)
     cdef const float* source = buffers.floats(values, "values", n)
     cdef int mode = _access(access)
+    cdef Course course
     cdef size_t bad
     buffers.check_overlaps()
+    if stripes is not None:
+        stripes.check_covers(_bound(offset, "offset", 0, stripes.size) + n)
+    _set_course(&course, stripes, offset, start)
     with nogil:
-        bad = c_blend(_best[0], mode, target, source, alpha, n)
-    return bad
+        bad = c_blend(_best[0], mode, target, source, alpha, n, course)
+    return _unless_late(bad)
+
+
+def round_to_float32(double x):
+    return <double> <float> x
 
 
 # --- Constraints ----------------------------------------------------------------------------------------
@@ -293,30 +381,122 @@ def bound_norms(weights, shape, *, double minimum=0.0, double maximum=INFINITY, 
         c_bound_norms(_best[0], source, target, blocks, NormBounds(minimum, maximum, rate, epsilon))
 
 
-# --- Atomic words ---------------------------------------------------------------------------------------
+# --- What processes share -------------------------------------------------------------------------------
 
-cdef uint64_t* _word(_Buffers buffers, object words, Py_ssize_t i, bint writable) except NULL:
-    cdef uint64_t* data = buffers.words(words, writable)
-    if not 0 <= i < buffers.length(0):
-        raise IndexError(f"i: expected an index from 0 to {buffers.length(0) - 1}, got {i}")
-    return data + i
+cdef class Words:
+    cdef _Buffers buffers
+    cdef uint64_t* data
+    cdef Py_ssize_t count
+
+    def __init__(self, words):
+        self.buffers = _Buffers(1)
+        self.data = self.buffers.words(words, True)
+        self.count = self.buffers.length(0)
+
+    cdef uint64_t* at(self, Py_ssize_t i) except NULL:
+        if not 0 <= i < self.count:
+            raise IndexError(f"i: expected an index from 0 to {self.count - 1}, got {i}")
+        return self.data + i
+
+    def __len__(self):
+        return self.count
+
+    def load(self, Py_ssize_t i):
+        return c_atomic_load(self.at(i))
+
+    def store(self, Py_ssize_t i, uint64_t value):
+        c_atomic_store(self.at(i), value)
+
+    def add(self, Py_ssize_t i, change):
+        return c_atomic_add(self.at(i), <uint64_t> (change & 0xFFFFFFFFFFFFFFFF))
+
+    def compare_exchange(self, Py_ssize_t i, uint64_t expected, uint64_t value):
+        return c_atomic_compare_exchange(self.at(i), expected, value)
 
 
-def atomic_load(words, Py_ssize_t i):
-    cdef _Buffers buffers = _Buffers(1)
-    return c_atomic_load(_word(buffers, words, i, False))
+cdef class Stripes:
+    cdef _Buffers buffers
+    cdef CStripes stripes
+    cdef readonly Py_ssize_t size
+    cdef readonly double timeout
+
+    def __init__(self, memory, counter, size, stripe=STRIPE, *, double timeout=60.0):
+        cdef size_t past
+        if not 0 <= size <= 2**62 or not 1 <= stripe <= 2**62:
+            raise ValueError(f"size, stripe: expected a number of elements >= 0 and one >= 1, got {size}, {stripe}")
+        self.buffers = _Buffers(2)
+        self.stripes.locks = <StripeLock*> self.buffers.words(memory, True)
+        self.stripes.reclaimed = self.buffers.words(counter, True)
+        self.stripes.stripe = stripe
+        self.stripes.count = self.count_of(size, stripe)
+        self.size, self.timeout = size, timeout
+        if self.buffers.length(0) != 8 * self.stripes.count or self.buffers.length(1) < 1:
+            raise ValueError(f"memory: expected uint64[{8 * self.stripes.count}] for {self.stripes.count} locks "
+                             f"and a counter, got {self.buffers.length(0)} and {self.buffers.length(1)} words")
+        past = <size_t> self.stripes.locks % 64
+        if past:
+            raise ValueError(f"memory: expected an address that is a multiple of 64, got one {past} bytes past it")
+
+    @staticmethod
+    def count_of(size, stripe=STRIPE):
+        return max(1, -(-size // stripe))
+
+    def create(self):
+        cdef int error = c_create(self.stripes)
+        if error:
+            raise OSError(error, "process-shared robust locks are not available here")
+
+    @property
+    def stripe(self):
+        return self.stripes.stripe
+
+    def __len__(self):
+        return self.stripes.count
+
+    def hold(self, begin=0, end=None, timeout=None):
+        cdef size_t first = _bound(begin, "begin", 0, self.size)
+        cdef size_t last = self.size if end is None else _bound(end, "end", first, self.size)
+        cdef _Hold hold = _Hold.__new__(_Hold)
+        hold.stripes = self
+        hold.timeout = self.timeout if timeout is None else timeout
+        hold.first = first // self.stripes.stripe
+        hold.last = (last + self.stripes.stripe - 1) // self.stripes.stripe if last > first else hold.first
+        return hold
+
+    cdef int check_covers(self, Py_ssize_t n) except -1:
+        if n > self.size:
+            raise ValueError(f"stripes: expected locks for at least {n} elements, got locks for {self.size}")
+        return 0
 
 
-def atomic_store(words, Py_ssize_t i, uint64_t value):
-    cdef _Buffers buffers = _Buffers(1)
-    c_atomic_store(_word(buffers, words, i, True), value)
+cdef class _Hold:
+    cdef Stripes stripes
+    cdef size_t first
+    cdef size_t last
+    cdef double timeout
+
+    def __enter__(self):
+        cdef bint taken
+        with nogil:
+            taken = take_all(self.stripes.stripes, self.first, self.last, self.timeout)
+        if not taken:
+            raise TimeoutError(_LATE.format(self.timeout))
+
+    def __exit__(self, *exc):
+        give_back_all(self.stripes.stripes, self.first, self.last)
 
 
-def atomic_add(words, Py_ssize_t i, change):
-    cdef _Buffers buffers = _Buffers(1)
-    return c_atomic_add(_word(buffers, words, i, True), <uint64_t> (change & 0xFFFFFFFFFFFFFFFF))
+cdef void _set_course(Course* course, Stripes stripes, size_t offset, uint64_t writer) noexcept:
+    course.stripes = NULL
+    course.seconds = 0.0
+    if stripes is not None:
+        course.stripes = &stripes.stripes
+        course.seconds = stripes.timeout
+    course.offset = offset
+    course.writer = writer
 
 
-def atomic_compare_exchange(words, Py_ssize_t i, uint64_t expected, uint64_t value):
-    cdef _Buffers buffers = _Buffers(1)
-    return c_atomic_compare_exchange(_word(buffers, words, i, True), expected, value)
+cdef object _unless_late(size_t count):
+    if count == timed_out:
+        raise TimeoutError(_LATE.format("its timeout"))
+    return count

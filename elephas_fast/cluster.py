@@ -74,7 +74,7 @@ class ParameterCluster:
             raise ValueError(f"transport: expected one of {', '.join(map(repr, TRANSPORTS))}, got {transport!r}")
         rule = SGD(learning_rate=1.0) if optimizer is None else get_optimizer(optimizer)
         self.settings = ServerSettings(
-            mode=mode, optimizer=rule.to_config(), **{"access": "racy", "workers": 1, **settings}
+            mode=mode, optimizer=rule.to_config(), **{"access": "stripes", "workers": 1, **settings}
         )
         self._layout = Layout.vector(len(initial)) if layout is None else layout
         self._transport = transport
@@ -138,13 +138,23 @@ class ParameterCluster:
         """Go on from what an earlier server of this optimizer remembered; before ``start``."""
         self._store.restore(version, slots)
 
+    def launch(self) -> None:
+        """Begin to start the server's process and do not wait for it; ``start`` does. Without it ``start`` begins."""
+        if self._transport != "inproc" and self._process is None:
+            try:
+                self._launch_process()
+            except BaseException:
+                self.stop()
+                raise
+
     def start(self) -> ParameterCluster:
         """Start the server. Raises ``ServerLost`` with its own words if it cannot start (a taken port, say)."""
+        self.launch()
         try:
             if self._transport == "inproc":
                 self._start_thread()
             else:
-                self._start_process()
+                self._await_process()
         except BaseException:
             self.stop()
             raise
@@ -216,7 +226,7 @@ class ParameterCluster:
         self._thread = threading.Thread(target=serve, name="elephas_fast-server", daemon=True)
         self._thread.start()
 
-    def _start_process(self) -> None:
+    def _launch_process(self) -> None:
         fd = self._store.segment.fd
         assert fd is not None
         task = {
@@ -237,10 +247,14 @@ class ParameterCluster:
             start_new_session=True,
         )
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
+        with contextlib.suppress(OSError):  # a process that has ended says why on its standard output
             self._process.stdin.write(json.dumps(task) + "\n")
             self._process.stdin.flush()
+
+    def _await_process(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        try:
             ready, _, _ = select.select([self._process.stdout], [], [], _START_SECONDS)
             line = self._process.stdout.readline() if ready else ""
         except OSError as error:

@@ -17,7 +17,7 @@ from typing import Any
 MODES = ("synchronous", "asynchronous", "hogwild")
 FREQUENCIES = ("batch", "epoch")
 UPDATES = ("delta", "gradient")
-HOGWILD_ACCESS = ("racy", "relaxed", "compare_exchange")
+HOGWILD_ACCESS = ("stripes", "racy", "relaxed", "compare_exchange")
 TRANSPORTS = ("auto", "shm", "ipc", "tcp", "inproc")
 ON_NONFINITE = ("reject", "raise", "apply")
 VERBOSITY = (0, 1, 2)
@@ -38,8 +38,9 @@ class TrainingConfig:
     mode: str = _option("asynchronous", "'synchronous', 'asynchronous' or 'hogwild'")
     frequency: str | int = _option("epoch", "length of a round: 'batch', 'epoch', or a number of batches")
     update: str = _option("delta", "what a worker sends: 'delta' (before - after) or 'gradient' (of the loss)")
+    prefetch: int = _option(0, "1: begin the next round while the last push is under way, one update staler")
     staleness: int | None = _option(None, "rounds a worker may be ahead of the slowest; only asynchronous and hogwild")
-    access: str = _option("racy", "how hogwild writes a float: 'racy', 'relaxed' or 'compare_exchange'")
+    access: str = _option("stripes", "how hogwild writes: 'stripes', 'racy', 'relaxed' or 'compare_exchange'")
     on_nonfinite: str = _option("reject", "an update that is not finite: 'reject' it, 'raise', or 'apply' it")
     transport: str = _option("auto", "'auto', 'shm', 'ipc' or 'tcp'")
     port: int | None = _option(None, "TCP port of the server; None takes a free one")
@@ -76,7 +77,13 @@ class TrainingConfig:
                     f"staleness: a bound is for mode='asynchronous' or 'hogwild', got {self.staleness} with "
                     "mode='synchronous'; leave it out"
                 )
-        if self.access != "racy" and self.mode != "hogwild":
+        self._normalise("prefetch", 0, 1)
+        if self.prefetch and (self.mode == "synchronous" or self.transport == "shm"):
+            raise ValueError(
+                "prefetch: hides the way to a server on another host, for mode='asynchronous' or 'hogwild'; got "
+                f"{self.prefetch} with mode={self.mode!r} and transport={self.transport!r}; leave it out"
+            )
+        if self.access != "stripes" and self.mode != "hogwild":
             raise ValueError(
                 f"access: says how mode='hogwild' writes, got {self.access!r} with mode={self.mode!r}; leave it out"
             )
@@ -111,6 +118,11 @@ class TrainingConfig:
         """A configuration from keywords; an unknown name raises ``TypeError`` and says which name was meant."""
         refuse_unknown(options, [f.name for f in fields(cls)], "option")
         return cls(**options)
+
+    @property
+    def single_batches(self) -> bool:
+        """Whether every round is one batch."""
+        return self.frequency in ("batch", 1)
 
     def with_options(self, **options: Any) -> TrainingConfig:
         """A copy with some options changed, checked again."""

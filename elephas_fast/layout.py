@@ -200,11 +200,24 @@ class Layout:
         )
         return cls(tensors, data["trainable_size"], data["size"], data["opaque_size"])
 
+    def new_flat(self) -> Float32Array:
+        """float32[size] of zeros in which every tensor starts on a 64-byte boundary of memory."""
+        flat: Float32Array = aligned_empty(4 * self.size).view(np.float32)
+        flat.fill(0.0)
+        return flat
+
     def _check_buffers(self, flat: Float32Array, opaque: ByteArray) -> None:
         if flat.dtype != np.float32 or flat.shape != (self.size,):
             raise ValueError(f"flat: expected float32[{self.size}], got {flat.dtype}{list(flat.shape)}")
         if opaque.dtype != np.uint8 or opaque.shape != (self.opaque_size,):
             raise ValueError(f"opaque: expected uint8[{self.opaque_size}], got {opaque.dtype}{list(opaque.shape)}")
+
+
+def aligned_empty(nbytes: int) -> ByteArray:
+    """uint8[nbytes] that starts on a 64-byte boundary of memory, not initialised."""
+    raw: ByteArray = np.empty(nbytes + ALIGNMENT, np.uint8)
+    begin = -raw.__array_interface__["data"][0] % ALIGNMENT
+    return raw[begin : begin + nbytes]
 
 
 def _role(spec: TensorSpec) -> Role:

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elephas_fast.batches import Arrays, collect, order, rounds
-from elephas_fast.client import Client, Turn, connect
+from elephas_fast.client import Client, Receipt, Turn, connect
 from elephas_fast.config import TrainingConfig
-from elephas_fast.keras_bridge import LaneState, MetricState, ModelSpec, Trainer, trainer_for
-from elephas_fast.layout import Layout
+from elephas_fast.keras_bridge import LaneState, MetricState, ModelSpec, Trainer, Update, trainer_for
+from elephas_fast.layout import ByteArray, Float32Array, Layout
 from elephas_fast.transport import Address
 from elephas_fast.wire import Report
 
@@ -53,7 +53,11 @@ class PartitionSummary:
 
 @dataclass
 class _Lane:
-    """One partition of the rows and its connection to the server."""
+    """One partition of the rows and its connection to the server.
+
+    ``turn``: of the next round, where it is known already; ``in_flight``: the version that the round under way was
+    computed on.
+    """
 
     partition: int
     train: Arrays
@@ -63,11 +67,17 @@ class _Lane:
     resume_at: int
     state: LaneState | None = None
     indices: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    turn: Turn = field(default_factory=lambda: Turn(0, False, 0.0))
+    turn: Turn | None = None
+    in_flight: int | None = None
     rows_done: int = 0
     rounds_done: int = 0
     staleness: int = 0
     began: float = 0.0
+
+    def count(self, receipt: Receipt, base_version: int) -> None:
+        """Note how stale a push was when it was applied: updates since the version it was computed on."""
+        if receipt.status == "applied":
+            self.staleness += max(0, receipt.version - 1 - base_version)
 
 
 def run_worker(
@@ -80,7 +90,7 @@ def run_worker(
     server has acknowledged the last push of every partition.
     """
     trainer = trainer_for(task.spec, task.threads)
-    trainer.reset(task.seed)
+    trainer.reset(task.seed, single_batches=task.config.single_batches)
     with ExitStack() as stack:
         lanes = []
         for partition, rows in partitions:
@@ -129,8 +139,11 @@ class _Loop:
         self._attempt = attempt
         self._shared = len(lanes) > 1
         layout = trainer.layout
-        self._flat = np.zeros(layout.size, np.float32)
+        self._flat = layout.new_flat()
         self._opaque = np.zeros(layout.opaque_size, np.uint8)
+        # Where the weights are pulled to; nowhere, if the model's variables are the server's own memory.
+        self._out: Float32Array | None = self._flat
+        self._single = task.config.single_batches
         self._host = platform.node()
         self._reported = time.monotonic()
         for lane in lanes:
@@ -138,13 +151,28 @@ class _Loop:
 
     def run(self) -> None:
         """All epochs, until the last or until the driver says stop."""
-        for epoch in range(self._config.epochs):
-            if not self._train_epoch(epoch):
-                break
-            for lane in self._lanes:
-                self._report_epoch(lane, epoch)
+        self._settle()
+        try:
+            for epoch in range(self._config.epochs):
+                if not self._train_epoch(epoch):
+                    break
+                self._trainer.check_home()
+                for lane in self._lanes:
+                    self._report_epoch(lane, epoch)
+        finally:
+            self._trainer.leave()
         for lane in self._lanes:
             self._report(lane, "done", self._config.epochs, 0.0)
+
+    def _settle(self) -> None:
+        """Choose the memory the model's variables live in: the server's own where rounds only read it."""
+        live = self._lanes[0].client.shared_weights if self._lanes else None
+        reads_only = self._single and self._trainer.reads_only(self._config.update)
+        if live is not None and reads_only and self._trainer.live_in(live[0]):
+            self._flat, self._opaque = live
+            self._out = None
+        else:
+            self._trainer.live_in(self._flat)
 
     def _train_epoch(self, epoch: int) -> bool:
         """One epoch of every lane; ``False`` if the driver ended the training before it."""
@@ -164,12 +192,16 @@ class _Loop:
         for lane, number in self._schedule():
             if epoch * len(lane.rounds) + number < lane.resume_at:
                 continue
-            lane.turn = lane.client.begin_round(self._flat, self._opaque, new_epoch=number == 0)
+            if lane.turn is None:
+                lane.turn = lane.client.begin_round(self._out, self._opaque, new_epoch=number == 0)
             if lane.turn.stop:
                 return False
             if lane.turn.learning_rate:
                 self._trainer.set_learning_rate(lane.turn.learning_rate)
-            self._train_round(lane, lane.rounds[number], epoch)
+            update, opaque = self._train_round(lane, lane.rounds[number], epoch)
+            following = self._finish(lane) if lane.in_flight is not None else lane.turn
+            self._report_progress(lane, epoch)
+            self._send(lane, lane.rounds[number], update, opaque, following, last=number + 1 == len(lane.rounds))
         return True
 
     def _schedule(self) -> Iterator[tuple[_Lane, int]]:
@@ -179,37 +211,79 @@ class _Loop:
                 if number < len(lane.rounds):
                     yield lane, number
 
-    def _train_round(self, lane: _Lane, batches: list[tuple[int, int]], epoch: int) -> None:
-        trainer = self._trainer
+    def _train_round(self, lane: _Lane, batches: list[tuple[int, int]], epoch: int) -> tuple[Update, ByteArray]:
+        """The round's update and the new opaque bytes."""
+        trainer, config = self._trainer, self._config
         self._enter(lane)
         delta, opaque = lane.client.vector
-        train = trainer.train_round if self._config.update == "delta" else trainer.gradient_round
         begun = lane.rows_done
 
         def progress(rows: int) -> None:
-            if time.monotonic() - self._reported > _PROGRESS_SECONDS:
+            if lane.in_flight is None:  # whose reply would have to be taken first, and with it new weights
                 lane.rows_done = begun + rows
-                self._report(lane, "progress", epoch, trainer.logs().get("loss", 0.0))
+                self._report_progress(lane, epoch)
 
-        train(
-            lane.train,
-            lane.indices,
-            batches,
-            self._flat,
-            self._opaque,
-            delta,
-            opaque,
-            class_weight=self._config.class_weight,
-            progress=progress,
-        )
+        where = (self._flat, self._opaque, delta, opaque)
+        if self._single:
+            update = trainer.single_round(
+                lane.train, lane.indices, batches[0], *where, update=config.update, class_weight=config.class_weight
+            )
+        else:
+            train = trainer.train_round if config.update == "delta" else trainer.gradient_round
+            train(lane.train, lane.indices, batches, *where, class_weight=config.class_weight, progress=progress)
+            update = Update(delta, None, 1.0)
         self._leave(lane)
-        rows = sum(end - begin for begin, end in batches)
-        receipt = lane.client.push(delta, opaque=opaque, rows=rows, base_version=lane.turn.version)
-        assert receipt is not None
-        lane.rows_done = begun + rows
+        lane.rows_done = begun + _rows_in(batches)
         lane.rounds_done += 1
-        if receipt.status == "applied":
-            lane.staleness += max(0, receipt.version - 1 - lane.turn.version)
+        return update, opaque
+
+    def _send(
+        self,
+        lane: _Lane,
+        batches: list[tuple[int, int]],
+        update: Update,
+        opaque: ByteArray,
+        following: Turn,
+        *,
+        last: bool,
+    ) -> None:
+        """Push, and where the next round is this lane's too, take its weights on the way.
+
+        With ``prefetch`` that round begins at once on the weights at hand, those of ``following``, while the push is
+        under way.
+        """
+        client = lane.client
+        assert lane.turn is not None
+        base = lane.turn.version
+        parts: dict[str, Any] = {
+            "state": update.state,
+            "scale": update.scale,
+            "opaque": opaque,
+            "rows": _rows_in(batches),
+            "base_version": base,
+        }
+        if last or self._shared:
+            receipt = client.push(update.gradient, **parts)
+            assert receipt is not None
+            lane.count(receipt, base)
+            lane.turn = None
+            return
+        client.send_round(update.gradient, **parts, out=self._out, out_opaque=self._opaque)
+        lane.in_flight = base
+        lane.turn = following if self._config.prefetch else self._finish(lane)
+
+    def _finish(self, lane: _Lane) -> Turn:
+        """Wait for the round in flight; its reply brought the weights of the next."""
+        assert lane.in_flight is not None
+        receipt, turn = lane.client.finish_round()
+        lane.count(receipt, lane.in_flight)
+        lane.in_flight = None
+        return turn
+
+    def _report_progress(self, lane: _Lane, epoch: int) -> None:
+        """Tell the driver how far this lane is, a few times a second."""
+        if time.monotonic() - self._reported > _PROGRESS_SECONDS:
+            self._report(lane, "progress", epoch, self._trainer.logs().get("loss", 0.0))
 
     def _report_epoch(self, lane: _Lane, epoch: int) -> None:
         self._enter(lane)
@@ -217,7 +291,7 @@ class _Loop:
         seconds = time.monotonic() - lane.began
         validated: MetricState = []
         if lane.validation.rows:
-            lane.client.end_epoch(self._flat, self._opaque)
+            lane.client.end_epoch(self._out, self._opaque)
             validated = self._trainer.evaluate(lane.validation, self._flat, self._opaque, self._config.batch_size)
         self._report(lane, "epoch", epoch, seconds, trained, validated)
 
@@ -249,3 +323,7 @@ class _Loop:
         )
         lane.client.report(report, *states)
         self._reported = time.monotonic()
+
+
+def _rows_in(batches: list[tuple[int, int]]) -> int:
+    return sum(end - begin for begin, end in batches)

@@ -11,8 +11,9 @@ os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
 from pyspark import SparkConf, SparkContext
 
 from benchmarks.conversation import serve
-from benchmarks.peers.task import Rows, network
+from benchmarks.peers.task import Rows, network, peak_memory
 from elephas_fast import SparkModel
+from elephas_fast.optimizers import SGD
 from elephas_fast.utils.rdd_utils import to_simple_rdd
 
 
@@ -34,13 +35,15 @@ class Session:
 
     def fit(
         self, mode: str, frequency: str, epochs: int, batch_size: int, units: list[int],
-        learning_rate: float, seed: int = 0, **options: Any,
+        optimizer: str = "adam", seed: int = 0, share: float = 1.0, **options: Any,
     ) -> dict[str, Any]:  # fmt: skip
         """One fit of a new network. Returns seconds of `fit` alone, rows/s over all epochs, accuracy on test
-        rows.
+        rows. share: what of each worker's change the server applies.
         """
-        model = network(units, learning_rate, seed)
-        spark_model = SparkModel(model, mode=mode, frequency=frequency, num_workers=self.workers, **options)
+        model = network(units, optimizer, seed)
+        spark_model = SparkModel(
+            model, mode=mode, frequency=frequency, num_workers=self.workers, optimizer=SGD(share), seed=seed, **options
+        )
         begin = time.perf_counter()
         spark_model.fit(self.rdd, epochs=epochs, batch_size=batch_size, verbose=0, validation_split=0.0)
         seconds = time.perf_counter() - begin
@@ -50,7 +53,13 @@ class Session:
             "accuracy": self.rows.accuracy(spark_model.master_network),
         }
 
+    def memory(self) -> dict[str, Any]:
+        """The peak memory of the workers so far, MiB, and what their rows take."""
+        peaks = self.context.parallelize(range(self.workers), self.workers).map(lambda _: peak_memory()).collect()
+        rows = (self.rows.x_train[: self.count].nbytes + self.rows.y_train[: self.count].nbytes) / self.workers
+        return {"peaks": peaks, "rows": rows / 2**20}
+
 
 if __name__ == "__main__":
     session = Session()
-    serve({"open": session.open, "fit": session.fit})
+    serve({"open": session.open, "fit": session.fit, "memory": session.memory})

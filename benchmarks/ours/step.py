@@ -12,22 +12,26 @@ from typing import Any
 import numpy as np
 
 from benchmarks.conversation import serve
+from benchmarks.loops import loop
 from benchmarks.peers.task import LEARNING_RATE, network, synthetic
-from elephas_fast.batches import Block
+from elephas_fast.batches import Arrays, Block
 from elephas_fast.cluster import ParameterCluster
 from elephas_fast.config import TrainingConfig
-from elephas_fast.keras_bridge import describe, layout_of, weights_of
+from elephas_fast.keras_bridge import describe, layout_of, private, runtime, steps, weights_of
+from elephas_fast.keras_bridge.structure import structure_of
 from elephas_fast.layout import Float32Array
-from elephas_fast.optimizers import SGD
+from elephas_fast.optimizers import SGD, FlatOptimizer
 from elephas_fast.worker import WorkerTask, run_worker
 
 
 class Worker:
     """A worker's task for one network, way in and kind of update. The model's own optimizer is plain SGD."""
 
-    def __init__(self, units: list[int], transport: str, mode: str, update: str):
-        self.options: dict[str, Any] = {"mode": mode, "transport": transport, "update": update}
-        model = network(units, LEARNING_RATE, seed=0)
+    def __init__(self, units: list[int], transport: str, mode: str, update: str, prefetch: int = 0):
+        self.options: dict[str, Any] = {
+            "mode": mode, "transport": transport, "update": update, "prefetch": prefetch,
+        }  # fmt: skip
+        model = network(units, "sgd", seed=0)
         self.spec = describe(model, update=update)  # type: ignore[arg-type]
         self.layout = layout_of(model)
         self.initial = weights_of(model, self.layout)[0]
@@ -64,5 +68,27 @@ def measure(units: list[int], batches: int, **options: Any) -> dict[str, Any]:
     return {"seconds": [(long - short) / (2 * batches)]}
 
 
+def bare(units: list[int], seconds: float) -> dict[str, Any]:
+    """Seconds of what cannot be left out of a step: TensorFlow's executor on the gradient function of a batch that is a
+    tensor already, and one application of the SGD kernel. No server, no rows.
+    """
+    import tensorflow as tf
+
+    model = network(units, "sgd", seed=0)
+    layout, (x, y) = layout_of(model), synthetic(32)
+    function = steps.gradient_function(model, structure_of(model))
+    call = private.flat_call(function.prepare(steps.Signature.of(Arrays((x,), (y,)))).call)
+    batch = [tf.constant(x), tf.constant(y)]
+    kernel = FlatOptimizer(SGD(LEARNING_RATE), layout).bind(layout.new_flat()[: layout.trainable_size], ())
+
+    def step() -> None:
+        kernel.apply(0, [np.asarray(tensor) for tensor in call(batch)])
+
+    for _ in range(5):
+        step()
+    return {"seconds": loop(step, seconds)}
+
+
 if __name__ == "__main__":
-    serve({"after": after, "measure": measure})
+    runtime.start(threads=1)
+    serve({"after": after, "measure": measure, "bare": bare})

@@ -13,7 +13,6 @@ from benchmarks.conversation import serve
 from benchmarks.loops import clients_at_once, loop
 from elephas_fast.client import connect
 from elephas_fast.cluster import ParameterCluster
-from elephas_fast.config import HOGWILD_ACCESS, TrainingConfig
 from elephas_fast.layout import Layout
 from elephas_fast.optimizers import SGD, Adam, FlatOptimizer, Optimizer
 
@@ -67,27 +66,6 @@ def throughput(n: int, clients: int, seconds: float, transport: str, optimizer: 
         return {"rates": clients_at_once(make_client, (n, server.address, transport), clients, seconds, method="spawn")}
 
 
-def accesses() -> dict[str, Any]:
-    """The kinds of hogwild access, the default one first."""
-    return {"accesses": sorted(HOGWILD_ACCESS, key=lambda kind: kind != TrainingConfig().access)}
-
-
-def make_writer(n: int, address: Any) -> Callable[[], object]:
-    client, ones = connect(address, transport="shm"), np.ones(n, np.float32)
-    return lambda: client.push(ones)
-
-
-def writers(n: int, clients: int, seconds: float, access: str) -> dict[str, Any]:
-    """Pushes per second of each of `clients` processes at once, and the share of all updates that are
-    missing.
-    """
-    zeros, rule = np.zeros(n, np.float32), OPTIMIZERS["SGD"]()
-    with ParameterCluster(zeros, optimizer=rule, mode="hogwild", transport="shm", access=access) as server:
-        rates = clients_at_once(make_writer, (n, server.address), clients, seconds, method="spawn")
-        seen = -float(np.mean(server.pull(), dtype=np.float64))
-        return {"rates": rates, "lost": 1.0 - seen / server.version}
-
-
 def bare(n: int, seconds: float, optimizer: str) -> dict[str, Any]:
     """Seconds of the optimizer kernel in private memory, one thread, and a copy of the weights: no transport
     at all.
@@ -107,4 +85,4 @@ def bare(n: int, seconds: float, optimizer: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    serve({"measure": measure, "throughput": throughput, "writers": writers, "accesses": accesses, "bare": bare})
+    serve({"measure": measure, "throughput": throughput, "bare": bare})

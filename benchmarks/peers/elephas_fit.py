@@ -43,10 +43,10 @@ class Session:
 
     def fit(
         self, mode: str, frequency: str, epochs: int, batch_size: int, units: list[int],
-        learning_rate: float, seed: int = 0, server: str = "http",
+        optimizer: str = "adam", seed: int = 0, server: str = "http",
     ) -> dict[str, Any]:  # fmt: skip
         """One fit. Returns seconds of `fit` alone, rows/s over all epochs, accuracy on the test rows."""
-        model = network(units, learning_rate, seed)
+        model = network(units, optimizer, seed)
         if mode == "synchronous":
             spark_model = SparkModel(model, num_workers=self.workers)
         else:

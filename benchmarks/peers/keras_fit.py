@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from benchmarks.conversation import serve
-from benchmarks.peers.task import Rows, network
+from benchmarks.peers.task import Rows, network, peak_memory, synthetic
 
 
 class Session:
@@ -23,12 +23,12 @@ class Session:
 
     def fit(
         self, mode: str, frequency: str, epochs: int, batch_size: int, units: list[int],
-        learning_rate: float, seed: int = 0,
+        optimizer: str = "adam", seed: int = 0,
     ) -> dict[str, Any]:  # fmt: skip
         """One fit of a new network; `mode` and `frequency` are asked of every contender and mean nothing
         here.
         """
-        model = network(units, learning_rate, seed)
+        model = network(units, optimizer, seed)
         x, y = self.rows.x_train[: self.count], self.rows.y_train[: self.count]
         begin = time.perf_counter()
         model.fit(x, y, epochs=epochs, batch_size=batch_size, verbose=0)
@@ -40,6 +40,13 @@ class Session:
         }
 
 
+def memory(units: list[int]) -> dict[str, Any]:
+    """The peak memory, MiB, of a process that has trained one batch of the network and nothing else."""
+    model = network(units, "adam", seed=0)
+    model.train_on_batch(*synthetic(32))
+    return {"peak": peak_memory(), "weights": 4 * model.count_params() / 2**20}
+
+
 def versions() -> dict[str, Any]:
     from importlib.metadata import version
 
@@ -48,4 +55,4 @@ def versions() -> dict[str, Any]:
 
 if __name__ == "__main__":
     session = Session()
-    serve({"open": session.open, "fit": session.fit, "versions": versions})
+    serve({"open": session.open, "fit": session.fit, "memory": memory, "versions": versions})

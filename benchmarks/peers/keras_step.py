@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from benchmarks.conversation import serve
 from benchmarks.loops import loop
-from benchmarks.peers.task import LEARNING_RATE, network, synthetic
+from benchmarks.peers.task import network, synthetic
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -43,7 +43,7 @@ def gradient_only(model: Any) -> Callable[[Any, np.ndarray, np.ndarray], None]:
 
 def after(units: list[int], batches: int) -> dict[str, Any]:
     """Some weights after one `train_on_batch` for each of the first batches."""
-    model = network(units, LEARNING_RATE, seed=0)
+    model = network(units, "sgd", seed=0)
     x, y = synthetic(32 * batches)
     for begin in range(0, len(x), 32):
         model.train_on_batch(x[begin : begin + 32], y[begin : begin + 32])
@@ -53,7 +53,7 @@ def after(units: list[int], batches: int) -> dict[str, Any]:
 
 def measure(kind: str, units: list[int], seconds: float) -> dict[str, Any]:
     """Seconds of each step; kind: 'train_on_batch', 'elephas' or 'gradient'."""
-    model = network(units, LEARNING_RATE, seed=0)
+    model = network(units, "sgd", seed=0)
     steps = {"train_on_batch": train_on_batch, "elephas": elephas_step, "gradient": gradient_only(model)}
     x, y = synthetic(32 * 64)
     batches = cycle([(x[begin : begin + 32], y[begin : begin + 32]) for begin in range(0, len(x), 32)])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from elephas_fast import _core
 from elephas_fast.client.conversation import Conversation, PushRefused
+from elephas_fast.client.local import LocalPath
 from elephas_fast.client.road import find_road
 from elephas_fast.config import TRANSPORTS, ServerSettings, whole
 from elephas_fast.layout import ByteArray, Float32Array, Layout
@@ -165,7 +166,7 @@ class Client:
 
     def _join_segment(self) -> None:
         layout = self.layout
-        self._applies_itself = self._segment is not None and self.settings.mode == "hogwild"
+        self._applies_itself = self._segment is not None and self.settings.mode != "synchronous"
         self._outbox: tuple[Float32Array, ByteArray] | None = None
         if self._segment is not None:
             assert self._lifeline is not None
@@ -180,10 +181,24 @@ class Client:
             )
             if self._outbox_index >= 0 and not self._applies_itself:
                 self._outbox = self._segment.outbox(self._outbox_index)
+        self._local = LocalPath(self._store, self._line, self._generation) if self._applies_itself else None
         if self._outbox is not None:
             self._vector = self._outbox
         else:
             self._vector = (np.zeros(layout.size, np.float32), np.zeros(layout.opaque_size, np.uint8))
+
+    @property
+    def shared_weights(self):
+        return self._local.weights if self._local is not None else None
+
+    def send_round(
+        self, gradient, *, state=None, scale=1.0, opaque=None, rows=1, base_version=None, out=None, out_opaque=None
+    ):
+        self._sent = self.push(gradient, state=state, scale=scale, opaque=opaque, rows=rows, base_version=base_version)
+        self._where = (out, out_opaque)
+
+    def finish_round(self):
+        return self._sent, self.begin_round(*self._where, new_epoch=False)
 
     @property
     def vector(self) -> tuple[Float32Array, ByteArray]:
@@ -198,6 +213,8 @@ class Client:
         self,
         gradient: Float32Array,
         *,
+        state=None,
+        scale=1.0,
         opaque: ByteArray | None = None,
         rows: int = 1,
         base_version: int | None = None,
@@ -211,6 +228,21 @@ class Client:
         computed on. One push is in flight at a time; in synchronous mode the round of the last one is waited for.
         """
         layout = self.layout
+        if self._local is not None:
+            if isinstance(gradient, (list, tuple)):
+                outcome = self._local.push(self.clock + 1, gradient, state=state, opaque=opaque, scale=scale)
+            else:
+                outcome = self._local.push(self.clock + 1, gradient, opaque=opaque, scale=scale)
+            self.clock += 1
+            self.version = outcome.version
+            return Receipt("applied" if outcome.applied else "refused", outcome.version)
+        if isinstance(gradient, (list, tuple)):
+            vec = self._vector[0]
+            for t, g in zip([t for t in layout.tensors if t.role == "trainable"], gradient):
+                np.multiply(g.reshape(-1), np.float32(scale), out=vec[t.offset : t.offset + t.size])
+            if state is not None:
+                vec[layout.trainable_size :] = state
+            gradient = vec
         if not isinstance(gradient, np.ndarray) or gradient.dtype != np.float32 or gradient.shape != (layout.size,):
             got = f"{gradient.dtype}{list(gradient.shape)}" if isinstance(gradient, np.ndarray) else repr(gradient)
             raise ValueError(f"gradient: expected float32[{layout.size}], got {got}")
@@ -316,7 +348,7 @@ class Client:
                 self._unpack(payload, out, opaque)
         if local:
             assert self._store is not None
-            version = self._store.read(out, opaque, timeout=talk.timeout)
+            version = self._store.version if out is None else self._store.read(out, opaque, timeout=talk.timeout)
             turn = replace(turn, version=version)
         self.version = turn.version
         return turn

@@ -110,7 +110,11 @@ def rebuild(spec: ModelSpec) -> Any:
 
 class _ImportFirst:
     def __reduce__(self) -> tuple[Any, ...]:
-        return runtime.import_quietly, ()
+        return _import_lean, ()
+
+
+def _import_lean() -> None:
+    runtime.import_quietly(lean=True)
 
 
 def _unpickled(_: None, *parts: Any) -> ModelSpec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 
@@ -55,6 +55,37 @@ def compile_arguments(model: Any) -> dict[str, Any]:
     """What ``model.compile`` was given, as live objects."""
     kept = getattr(model, "_compile_config", None)
     return dict(getattr(kept, "config", None) or {})
+
+
+def flat_call(function: Any) -> Callable[[list[Any]], Sequence[Any]]:
+    """A concrete function without outputs that are ``None`` as ``call(tensors) -> its output tensors in flat order``.
+
+    Calls TensorFlow's executor without the checks and conversions that ``function(*tensors)`` runs each time; where
+    this TensorFlow has no such way in, the public one is taken.
+    """
+    try:
+        from tensorflow.python.eager import context
+
+        execute = context.context().call_function
+        name, captured, count = function._inference_function.name, function.captured_inputs, len(function.outputs)
+    except (ImportError, AttributeError):
+        return public_call(function)
+
+    def call(tensors: list[Any]) -> Sequence[Any]:
+        outputs: Sequence[Any] = execute(name, [*tensors, *captured], count)
+        return outputs
+
+    return call
+
+
+def public_call(function: Any) -> Callable[[list[Any]], Sequence[Any]]:
+    """As ``flat_call``, by public means only."""
+
+    def call(tensors: list[Any]) -> Sequence[Any]:
+        outputs: Sequence[Any] = function(*tensors)
+        return outputs
+
+    return call
 
 
 def _walk(layer: Any) -> Iterator[Any]:

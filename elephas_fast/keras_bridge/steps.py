@@ -6,14 +6,17 @@ no second trace. Many batches of one size run as a single call that loops in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from elephas_fast.keras_bridge import private, runtime
 from elephas_fast.keras_bridge.structure import Structure
+from elephas_fast.layout import ALIGNMENT, aligned_empty
 
 Array = NDArray[Any]
 Part = tuple[tuple[str, tuple[int, ...]], ...]
@@ -56,6 +59,7 @@ class Signature:
 class _Traced:
     call: Callable[..., Any]
     loop: Callable[..., Any] | None
+    flat: Callable[[list[Any]], Sequence[Any]] | None
     logs_are_metrics: bool
 
 
@@ -90,6 +94,12 @@ class StepFunction:
         """Run the step on all rows as one batch and return what it returns (tensors)."""
         return self.prepare(Signature.of(batch)).call(*_tensors(batch))
 
+    def call_flat(self, batch: Batch, signature: Signature) -> Sequence[Any]:
+        """As ``call`` for a step that returns a list of tensors, with the least overhead TensorFlow allows."""
+        traced = self.prepare(signature)
+        tensors = _tensors(batch)
+        return traced.call(*tensors) if traced.flat is None else traced.flat(tensors)
+
     def repeat(self, batch: Batch, batch_size: int) -> None:
         """Run the step on every ``batch_size`` rows in turn, the last batch being short if it must."""
         tf = runtime.tensorflow()
@@ -119,7 +129,7 @@ class StepFunction:
             return (self._whole or self._step)(self._nest(signature, flat))
 
         if self._whole is not None or self._model.run_eagerly:
-            return _Traced(one, None, not self._own)
+            return _Traced(one, None, None, not self._own)
         tf = runtime.tensorflow()
         specs = signature.tensor_specs()
         call = tf.function(one, autograph=False, jit_compile=self._model.jit_compile).get_concrete_function(*specs)
@@ -135,7 +145,7 @@ class StepFunction:
             return tf.while_loop(lambda begin: begin < rows, body, [tf.constant(0)], parallel_iterations=1)
 
         lazy = tf.function(loop, autograph=False, input_signature=[tf.TensorSpec((), tf.int32), *specs])
-        return _Traced(call, lazy, as_metrics)
+        return _Traced(call, lazy, private.flat_call(call), as_metrics)
 
     def _nest(self, signature: Signature, flat: tuple[Any, ...]) -> Any:
         structure = self._structure
@@ -215,9 +225,28 @@ def _names(logs: Any) -> set[str]:
 
 
 def _part(arrays: tuple[Array, ...]) -> Part:
-    return tuple((array.dtype.name, array.shape[1:]) for array in arrays)
+    return tuple([(_name(array.dtype), array.shape[1:]) for array in arrays])
+
+
+@cache
+def _name(dtype: np.dtype[Any]) -> str:
+    return dtype.name
 
 
 def _tensors(batch: Batch) -> list[Any]:
-    constant = runtime.tensorflow().constant
-    return [constant(array) for array in (*batch.x, *batch.y, *(batch.sample_weight or ()))]
+    arrays = batch.x + batch.y if batch.sample_weight is None else batch.x + batch.y + batch.sample_weight
+    return [_tensor(array) for array in arrays]
+
+
+def _tensor(array: Array) -> Any:
+    """The array as a tensor that shares its memory where that is aligned, and else the memory of an aligned copy:
+    ``tf.constant`` would copy twice."""
+    tf = runtime.tensorflow()
+    if array.dtype.kind not in "iuf" or not array.size:
+        return tf.constant(array)
+    flags = array.flags
+    if not (flags.c_contiguous and flags.writeable) or array.__array_interface__["data"][0] % ALIGNMENT:
+        aligned = aligned_empty(array.nbytes).view(array.dtype).reshape(array.shape)
+        aligned[...] = array
+        array = aligned
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

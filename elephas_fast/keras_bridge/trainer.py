@@ -46,19 +46,34 @@ class RoundLogs:
     nonfinite: int
 
 
+@dataclass(frozen=True)
+class Update:
+    """What a round of one batch sends: ``scale`` times ``gradient``.
+
+    ``gradient``: float32[layout.size], or one float32 array for each trainable tensor in the layout's order, valid
+    until the next call, with the values of the state tensors in ``state`` (``None`` where there are none).
+    """
+
+    gradient: Float32Array | Sequence[NDArray[Any]]
+    state: Float32Array | None
+    scale: float
+
+
 class Trainer:
     """The model of a description in this process, trained and evaluated on flat weights.
 
     Between calls it keeps optimizer variables, seeds and metrics, but no weights: every call that computes loads
     ``flat`` (float32[layout.size]) and ``opaque`` (uint8[layout.opaque_size]) first, which must hold still during the
-    call and are never written. Not thread-safe; ``optimizer_state`` lets several partitions take turns.
+    call and are never written; ``live_in`` makes that free for one buffer. Not thread-safe; ``optimizer_state`` lets
+    several partitions take turns.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         self.layout = Layout.from_json(spec.layout_json)
         self.model = rebuild(spec)
         self._weights = BoundWeights(self.model, self.layout)
-        self._local = LocalState(self.model)
+        self._local = LocalState(self.model, self.layout)
+        self._half_precision = any(t.role == "trainable" and t.dtype != "float32" for t in self.layout.tensors)
         structure = structure_of(self.model)
         self._outputs = runtime.keras().tree.flatten(structure.output_template)
         self._train = steps.train_function(self.model, structure)
@@ -66,17 +81,32 @@ class Trainer:
         self._gradients = steps.gradient_function(self.model, structure)
         self._predict = steps.predict_function(self.model, structure)
 
-    def reset(self, seed: int) -> None:
+    def reset(self, seed: int, *, single_batches: bool = False) -> None:
         """Return to the freshly built state: optimizer, learning rate, metrics; seeds drawn from ``seed``.
 
-        Seeds that the model fixes itself return to their own value.
+        Seeds that the model fixes itself return to their own value. ``single_batches``: until the next reset all
+        training is by ``single_round``.
         """
-        self._local.reset(seed)
+        self._local.reset(seed, single_batches=single_batches)
+
+    def live_in(self, flat: Float32Array) -> bool:
+        """Let the trainable weights live in ``flat`` (``Layout.new_flat``, a store's segment), so that the calls that
+        are given it need not copy it. It stays the caller's, who keeps it until ``leave``. Returns whether this
+        TensorFlow can do so; where it cannot, everything works by copies."""
+        return self._weights.live_in(flat)
+
+    def leave(self) -> None:
+        """End ``live_in``."""
+        self._weights.leave()
+
+    def reads_only(self, update: str) -> bool:
+        """Whether ``single_round`` leaves the variables alone, so that the weights may change under it."""
+        return update == "gradient" or self._local.rule is not None
 
     def set_learning_rate(self, value: float) -> None:
         """Set the local optimizer's learning rate. Raises ``ValueError`` where it follows a schedule."""
         try:
-            self.model.optimizer.learning_rate = value
+            self._local.set_learning_rate(value)
         except TypeError as error:
             raise ValueError(
                 "learning_rate: expected an optimizer with a plain learning rate, got one with a schedule"
@@ -107,6 +137,7 @@ class Trainer:
         Metrics go on counting since ``begin_epoch``. ``progress`` is called now and then with the rows done so far.
         """
         self._load(flat, opaque)
+        self._weights.written()
         self._run(self._train, arrays, indices, batches, class_weight, progress)
         nonfinite = self._weights.write_delta(flat, out_delta)
         self._weights.write_state(out_delta, out_opaque)
@@ -144,6 +175,45 @@ class Trainer:
         self._weights.write_state(out_delta, out_opaque)
         nonfinite = _core.count_nonfinite(out_delta[: self.layout.trainable_size])
         return RoundLogs(total, len(batches), nonfinite)
+
+    def single_round(
+        self,
+        arrays: Rows,
+        indices: Indices,
+        batch: tuple[int, int],
+        flat: Float32Array,
+        opaque: ByteArray,
+        out_delta: Float32Array,
+        out_opaque: ByteArray | None = None,
+        *,
+        update: str,
+        class_weight: Mapping[int, float] | None = None,
+    ) -> Update:
+        """A round of one batch, as ``train_round`` (``update='delta'``) or ``gradient_round`` (``'gradient'``).
+
+        What comes out may be in ``out_delta`` or still be TensorFlow's own gradients, which saves their way there.
+        """
+        rule = self._local.rule
+        if update == "delta" and rule is None:
+            self.train_round(arrays, indices, [batch], flat, opaque, out_delta, out_opaque, class_weight=class_weight)
+            return Update(out_delta, None, 1.0)
+        self._load(flat, opaque)
+        rows = _weighted(arrays.take(indices[batch[0] : batch[1]]), class_weight)
+        signature = self._local.signature = steps.Signature.of(rows)
+        gradients = [np.asarray(tensor) for tensor in self._gradients.call_flat(rows, signature)]
+        if self._half_precision:
+            gradients = [gradient.astype(np.float32, copy=False) for gradient in gradients]
+        self._weights.write_state(out_delta, out_opaque)
+        state = out_delta[self.layout.trainable_size :]
+        factor = 1.0
+        if update == "delta":
+            assert rule is not None
+            plain = rule.factor()
+            if plain is None:
+                rule.pseudo_gradient(gradients, flat, out_delta)
+                return Update(out_delta, None, 1.0)
+            factor = plain
+        return Update(gradients, state if len(state) else None, factor)
 
     def evaluate(self, arrays: Rows, flat: Float32Array, opaque: ByteArray, batch_size: int) -> MetricState:
         """The metrics over all rows, for ``merge_metrics``; the running metrics of training are left as they are."""
@@ -187,6 +257,10 @@ class Trainer:
         """Continue as the partition that ``optimizer_state`` was taken from."""
         self._local.restore(state)
 
+    def check_home(self) -> None:
+        """Raise ``RuntimeError`` where weights that live in a buffer have been written to from inside the model."""
+        self._weights.check_home()
+
     def _load(self, flat: Float32Array, opaque: ByteArray) -> None:
         if self._weights.load(flat, opaque):
             for function in (self._train, self._test, self._gradients, self._predict):
@@ -224,7 +298,7 @@ def trainer_for(spec: ModelSpec, threads: int | None = None) -> Trainer:
 
     ``threads``: TensorFlow's thread pools, set once per process before TensorFlow starts. Call ``reset`` before a fit.
     """
-    runtime.start(threads)
+    runtime.start(threads, lean=True)
     trainer = _trainers.pop(spec.digest, None) or Trainer(spec)
     _trainers[spec.digest] = trainer
     while len(_trainers) > _CACHED:

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from elephas_fast import _core
 from elephas_fast.keras_bridge import private, runtime
-from elephas_fast.layout import ByteArray, Float32Array, Layout, Tensor, TensorSpec
-
-_ALIGNMENT = 64
+from elephas_fast.keras_bridge.aliases import Aliases
+from elephas_fast.layout import ByteArray, Float32Array, Layout, Tensor, TensorSpec, aligned_empty
 
 
 def layout_of(model: Any) -> Layout:
@@ -57,9 +56,9 @@ def finalizers(model: Any) -> list[Any]:
 
 
 class BoundWeights:
-    """The variables of one model, bound to their places in the buffers: fast loads and reads by plain copies.
+    """The variables of one model, bound to their places in the buffers.
 
-    Not thread-safe. No buffer is kept after a call.
+    Not thread-safe. Between calls no buffer is kept but the one that ``live_in`` was given.
     """
 
     def __init__(self, model: Any, layout: Layout) -> None:
@@ -71,18 +70,61 @@ class BoundWeights:
             (tensor, variable.value.handle, variable.value.dtype)
             for tensor, variable in zip(layout.tensors, model.weights, strict=True)
         ]
+        # What TensorFlow writes itself (moving statistics, counters) and what is no float32 cannot be an alias.
+        self._aliasable = [
+            (tensor, handle)
+            for tensor, handle, _ in self._bound
+            if tensor.role == "trainable" and tensor.dtype == "float32" and tensor.size
+        ]
+        aliasable = {id(tensor) for tensor, _ in self._aliasable}
+        self._copied = [entry for entry in self._bound if id(entry[0]) not in aliasable]
         self._finalizers = finalizers(model)
         self._finalized: bytes | None = None
         self._gaps = _gaps(layout)
+        self._home: Float32Array | None = None
+        self._aliases: Aliases | None = None
+        self._at_home = False
+
+    def live_in(self, flat: Float32Array) -> bool:
+        """Let the trainable weights live in ``flat``, so that loading it costs nothing.
+
+        float32[layout.size], every tensor on 64 bytes (``Layout.new_flat``, a store's segment); the caller's, who keeps
+        it until ``leave`` and may change its values between calls, or at any time if the reader may see that. Returns
+        whether this TensorFlow can do so; where it cannot, ``load`` copies as ever.
+        """
+        self.leave()
+        aliases = Aliases(self._aliasable, flat)
+        aliases.make()
+        if not aliases.hold():
+            aliases.release()
+            return False
+        self._aliases, self._home = aliases, flat
+        return True
+
+    def leave(self) -> None:
+        """End ``live_in``: the variables get memory of their own."""
+        if self._aliases is not None:
+            self._aliases.release()
+        self._aliases = self._home = None
+        self._at_home = False
+
+    def written(self) -> None:
+        """To be called when TensorFlow may have written to trainable weights."""
+        self._at_home = False
 
     def load(self, flat: Float32Array, opaque: ByteArray) -> bool:
-        """Copy the buffers into the variables.
+        """Let the variables hold the buffers' values: by copies, or, in the buffer they live in, as it is.
 
         Returns whether graphs traced before are stale: a layer has computed constants from other weights.
         """
-        for tensor, handle, dtype in self._bound:
+        here = flat is self._home
+        for tensor, handle, dtype in self._copied if here else self._bound:
             value = _aligned_copy(tensor, flat, opaque, dtype.as_numpy_dtype)
             self._assign_op(resource=handle, value=value)
+        if here and not self._at_home:
+            assert self._aliases is not None
+            self._aliases.make()
+        self._at_home = here
         if not self._finalizers:
             return False
         state = flat[self._layout.trainable_size :].tobytes() + opaque.tobytes()
@@ -92,6 +134,14 @@ class BoundWeights:
             layer.finalize_state()
         stale, self._finalized = self._finalized is not None, state
         return stale
+
+    def check_home(self) -> None:
+        """Raise ``RuntimeError`` where variables that live in a buffer have been written to unnoticed."""
+        if self._at_home and self._aliases is not None and not self._aliases.hold():
+            raise RuntimeError(
+                "model: a layer wrote to trainable weights outside the optimizer; train it with update='delta' and "
+                "frequency > 1 batch, or make those weights non-trainable"
+            )
 
     def write_delta(self, before: Float32Array, out_delta: Float32Array) -> int:
         """``out_delta = before - now`` for the trainable weights (what the local training moved them by).
@@ -126,7 +176,10 @@ class BoundWeights:
         self._clear_padding(out_delta)
 
     def write_state(self, out_delta: Float32Array, out_opaque: ByteArray | None) -> None:
-        """Copy the present values of the state tensors, and the bytes of the opaque ones, to their places."""
+        """Copy the present values of the state tensors, and the bytes of the opaque ones, to their places.
+
+        Padding between and after the state tensors is set to zero."""
+        out_delta[self._layout.trainable_size :] = 0.0
         for tensor, handle, dtype in self._bound:
             if tensor.role == "trainable":
                 continue
@@ -146,9 +199,7 @@ def _aligned_copy(tensor: Tensor, flat: Float32Array, opaque: ByteArray, dtype: 
     """A private copy of one weight where TensorFlow can adopt the memory: it would copy unaligned memory once more,
     and it would share aligned memory of the caller."""
     itemsize = np.dtype(dtype).itemsize
-    raw = np.empty(tensor.size * itemsize + _ALIGNMENT, np.uint8)
-    offset = -raw.__array_interface__["data"][0] % _ALIGNMENT
-    copy: NDArray[Any] = raw[offset : offset + tensor.size * itemsize].view(dtype)
+    copy: NDArray[Any] = aligned_empty(tensor.size * itemsize).view(dtype)
     if tensor.role == "opaque":
         copy[:] = opaque[tensor.offset : tensor.offset + tensor.nbytes].view(dtype)
     else:

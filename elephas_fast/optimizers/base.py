@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-import numpy as np
-
+from elephas_fast._core import round_to_float32
 from elephas_fast.optimizers._checks import at_least, finite, known_keys, positive
 from elephas_fast.optimizers.schedules import Schedule
 
@@ -40,6 +39,7 @@ class Optimizer:
     exclude_from_weight_decay: Sequence[str] = field(default=(), kw_only=True)
 
     registry: ClassVar[dict[str, type[Optimizer]]] = {}
+    _rate: ClassVar[float]  # of each object: a constant learning rate, rounded
 
     def __init_subclass__(cls) -> None:
         cls.registry[cls.__name__] = cls
@@ -47,6 +47,7 @@ class Optimizer:
     def __post_init__(self) -> None:
         if not isinstance(self.learning_rate, Schedule):
             self._set("learning_rate", finite("learning_rate", self.learning_rate))
+            self._set("_rate", round_to_float32(self.learning_rate))
         if self.weight_decay is not None:
             self._set("weight_decay", at_least("weight_decay", self.weight_decay, 0))
         clips = [name for name in ("clipnorm", "clipvalue", "global_clipnorm") if getattr(self, name) is not None]
@@ -92,10 +93,22 @@ class Optimizer:
         """
         raise NotImplementedError
 
-    def learning_rate_at(self, step: int) -> np.float32:
-        """The learning rate of the update that follows ``step`` earlier ones."""
-        rate = self.learning_rate
-        return np.float32(rate(step) if isinstance(rate, Schedule) else rate)
+    @property
+    def steady(self) -> bool:
+        """Whether ``scalars`` and ``decay_at`` are the same at every step."""
+        return not isinstance(self.learning_rate, Schedule)
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate, rounded to float32, of the update that follows ``step`` earlier ones."""
+        if isinstance(self.learning_rate, Schedule):
+            return round_to_float32(self.learning_rate(step))
+        return self._rate
+
+    def decay_at(self, step: int) -> float:
+        """The fraction, rounded to float32, that weights lose before that update."""
+        if self.weight_decay is None:
+            return 0.0
+        return round_to_float32(round_to_float32(self.weight_decay) * self.learning_rate_at(step))
 
     def decays(self, name: str) -> bool:
         """Whether the weight of that name takes part in weight decay."""

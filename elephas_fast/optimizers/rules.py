@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
+from elephas_fast._core import round_to_float32 as rounded
 from elephas_fast.optimizers._checks import at_least, fraction
 from elephas_fast.optimizers.base import Optimizer
 from elephas_fast.optimizers.schedules import Schedule
@@ -40,7 +39,7 @@ class SGD(Optimizer):
         return ("momentum",) if self.momentum else ()
 
     def scalars(self, step: int) -> tuple[float, ...]:
-        rate = float(self.learning_rate_at(step))
+        rate = self.learning_rate_at(step)
         return (rate, self.momentum) if self.momentum else (rate,)
 
 
@@ -72,7 +71,7 @@ class RMSprop(Optimizer):
         return ("velocity",) + ("momentum",) * (self.momentum > 0) + ("average_gradient",) * bool(self.centered)
 
     def scalars(self, step: int) -> tuple[float, ...]:
-        numbers = (float(self.learning_rate_at(step)), self.rho, 1 - self.rho, self.epsilon)
+        numbers = (self.learning_rate_at(step), self.rho, 1 - self.rho, self.epsilon)
         return (*numbers, self.momentum) if self.momentum > 0 else numbers
 
 
@@ -103,7 +102,7 @@ class Adagrad(Optimizer):
         return (self.initial_accumulator_value,)
 
     def scalars(self, step: int) -> tuple[float, ...]:
-        return (float(self.learning_rate_at(step)), self.epsilon)
+        return (self.learning_rate_at(step), self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class Adadelta(Optimizer):
         return ("accumulated_grad", "accumulated_delta_var")
 
     def scalars(self, step: int) -> tuple[float, ...]:
-        return (float(self.learning_rate_at(step)), self.rho, 1 - self.rho, self.epsilon)
+        return (self.learning_rate_at(step), self.rho, 1 - self.rho, self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -159,9 +158,14 @@ class Adam(Optimizer):
     def slot_names(self) -> tuple[str, ...]:
         return ("momentum", "velocity") + ("velocity_hat",) * bool(self.amsgrad)
 
+    @property
+    def steady(self) -> bool:
+        return False
+
     def scalars(self, step: int) -> tuple[float, ...]:
-        one = np.float32(1)
-        power_1 = np.float32(math.pow(np.float32(self.beta_1), step + 1))
-        power_2 = np.float32(math.pow(np.float32(self.beta_2), step + 1))
-        alpha = self.learning_rate_at(step) * np.sqrt(one - power_2) / (one - power_1)
-        return (float(alpha), 1 - self.beta_1, 1 - self.beta_2, self.epsilon)
+        # Operations in double on float32 numbers, rounded after each, give what float32 operations give.
+        rest_1 = rounded(1.0 - rounded(math.pow(rounded(self.beta_1), step + 1)))
+        rest_2 = rounded(1.0 - rounded(math.pow(rounded(self.beta_2), step + 1)))
+        rate = rounded(self.learning_rate_at(step) * rounded(math.sqrt(rest_2)))
+        alpha = rounded(rate / rest_1) if rest_1 else rate * math.inf
+        return (alpha, 1 - self.beta_1, 1 - self.beta_2, self.epsilon)

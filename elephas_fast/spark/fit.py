@@ -92,7 +92,6 @@ class _Fit:
         use_driver_python(self._sc)
         self._spec = describe(request.model, request.custom_objects, update=request.config.update)  # type: ignore[arg-type]
         self._layout = layout_of(request.model)
-        _check_first_row(request, self._spec)
         self._callbacks = DriverCallbacks(
             request.model, request.callbacks, epochs=self._config.epochs, verbose=self._config.verbose
         )
@@ -108,7 +107,11 @@ class _Fit:
         flat, opaque = weights_of(self._model, self._layout)
         with ExitStack() as stack:
             stack.enter_context(pool_of(self._sc).take(self._tasks, self._slots, config.straggler_timeout))
-            cluster = stack.enter_context(self._cluster(flat, opaque))
+            cluster = self._cluster(flat, opaque)
+            stack.callback(cluster.stop)
+            cluster.launch()
+            _check_first_row(self._request, self._spec)
+            cluster.start()
             first_version = cluster.version
             observer = connect(
                 cluster.address,
@@ -224,7 +227,7 @@ class _Fit:
                     "a worker's update held NaN or infinity and was refused; look at the rows and the learning rate "
                     "(on_nonfinite='reject' goes on without such updates)"
                 )
-            time.sleep(_POLL_SECONDS)
+            job.wait(_POLL_SECONDS)
         job.result()
 
     def _result(

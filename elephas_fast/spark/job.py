@@ -39,6 +39,10 @@ class Job:
         """Whether the job is still under way."""
         return bool(self._thread.is_alive())
 
+    def wait(self, timeout: float) -> None:
+        """Wait for the job's end, ``timeout`` seconds at most."""
+        self._thread.join(timeout)
+
     def result(self) -> list[Any]:
         """What the tasks returned; raises what ended the job. Only when not ``running``."""
         if self._error is not None:

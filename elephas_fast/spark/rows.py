@@ -2,7 +2,8 @@
 
 ``to_simple_rdd`` moves rows in blocks. The RDD it returns still yields ``(x, y)`` pairs to whoever maps over it, but
 carries the RDD of blocks along, which ``fit``, ``predict`` and ``evaluate`` read instead, and what the driver knows of
-the rows (their number and the first one), so that bad input is refused without a Spark job.
+the rows (their number and the first one), so that bad input is refused without a Spark job. Where the tasks run on the
+driver's machine the rows do not travel at all: they are mapped from files (``spark.mapped``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import numpy as np
 from pyspark import RDD, SparkContext
 
 from elephas_fast.batches import Block
+from elephas_fast.spark.interpreter import is_local
+from elephas_fast.spark.mapped import save
 
 _BLOCK_BYTES: Final = 1 << 20
 _BLOCK_ROWS: Final = 1000
@@ -44,8 +47,12 @@ def to_simple_rdd(sc: SparkContext, features: Any, labels: Any) -> RDD[tuple[Any
     """An RDD of ``(x, y)`` pairs from arrays whose first axis is the rows.
 
     ``features`` and ``labels``: an array, a list of numbers or rows, a pandas DataFrame or Series, or, for models with
-    several inputs or outputs, a tuple or list of arrays in their order. The arrays are kept, not copied, as long as the
-    RDD object lives. Raises ``ValueError`` where the numbers of rows differ.
+    several inputs or outputs, a tuple or list of arrays in their order. Raises ``ValueError`` where the numbers of rows
+    differ.
+
+    With a local master the rows are written to files once, which the tasks map; Spark removes them when the context
+    stops. Otherwise the arrays are kept, not copied, as long as the RDD object lives, and Spark sends each task its
+    rows.
     """
     x, y = _columns("features", features, labels), _columns("labels", labels, features)
     lengths = {len(column) for column in (*x.values(), *y.values())}
@@ -57,11 +64,12 @@ def to_simple_rdd(sc: SparkContext, features: Any, labels: Any) -> RDD[tuple[Any
     rows = lengths.pop()
     columns = [*x.values(), *y.values()]
 
-    def make(partitions: int) -> RDD[Any]:
+    def sent(partitions: int) -> RDD[Any]:
         bounds = _block_bounds(rows, partitions, columns)
         blocks = [Block(_cut(x.values(), *bound), _cut(y.values(), *bound)) for bound in bounds]
         return sc.parallelize(blocks, partitions)
 
+    make = _mapped(sc, rows, x.values(), y.values()) if is_local(sc) else sent
     block_rdd = make(sc.defaultParallelism)
     pairs = block_rdd.flatMap(_rows_of)
     first = next(Block(_cut(x.values(), 0, 1), _cut(y.values(), 0, 1)).rows()) if rows else None
@@ -126,6 +134,20 @@ def _cut(columns: Iterable[np.ndarray[Any, Any]], begin: int, end: int) -> tuple
 
 def _mark(index: int, rows: Iterable[Any]) -> Iterator[Any]:
     return chain([_Begin(index)], rows)
+
+
+def _mapped(sc: SparkContext, rows: int, x: Iterable[Any], y: Iterable[Any]) -> Callable[[int], RDD[Any]]:
+    """Makes RDDs of one block for each partition, which maps its rows from files."""
+    files_x, files_y = save(sc, x), save(sc, y)
+
+    def open_block(bounds: tuple[int, int]) -> Block:
+        return Block(tuple(f.rows(*bounds) for f in files_x), tuple(f.rows(*bounds) for f in files_y))
+
+    def make(partitions: int) -> RDD[Any]:
+        bounds = [(rows * i // partitions, rows * (i + 1) // partitions) for i in range(partitions)]
+        return sc.parallelize([(begin, end) for begin, end in bounds if begin < end], partitions).map(open_block)
+
+    return make
 
 
 def _rows_of(block: Block) -> Iterator[Any]:

@@ -9,10 +9,10 @@ task fences the older. Attempts are ordered by Spark's ``taskAttemptId``, which 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal
-
-import numpy as np
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final, Literal, NamedTuple
 
 from elephas_fast import _core
 from elephas_fast.store.segment import LINE_WORDS, Words
@@ -26,8 +26,7 @@ _DONE: Final = 4
 Verdict = Literal["new", "duplicate", "fenced", "gap"]
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """The identity of one push: the line of its partition, the sender's generation, and the round's clock (from 1)."""
 
     line: int
@@ -38,17 +37,22 @@ class Mark:
 class Ledger:
     """The lines of a segment.
 
-    Lines are written by the one process that applies pushes; where workers apply their own (hogwild in shared memory)
-    each writes only its line's ``begun`` and ``applied`` words. Single words are read and written atomically.
+    A line's ``begun`` and ``applied`` words are written by whoever applies its pushes: a server for its remote clients,
+    a worker on the same host for itself. Everything else is written by the one server. Single words are read and
+    written atomically. ``guard`` makes a context in which nobody applies a push and what has been applied is noted; a
+    line changes its owner within it.
     """
 
-    def __init__(self, lines: Words) -> None:
-        self._words: Words = lines.reshape(-1)
+    def __init__(
+        self, lines: Words, guard: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+    ) -> None:
+        self._words = _core.Words(lines.reshape(-1))
+        self._guard = guard
         self._free = list(range(len(lines) - 1, -1, -1))
 
     def close(self) -> None:
         """Let go of the segment's memory; nothing else may be called afterwards."""
-        self._words = np.zeros(0, np.uint64)
+        del self._words, self._guard
 
     def reserve(self, count: int) -> None:
         """Keep lines ``0 .. count-1`` for partitions, so that ``open_line`` never hands them out."""
@@ -59,9 +63,10 @@ class Ledger:
         if not self._free:
             return None
         line = self._free.pop()
-        generation = self.generation(line)  # grows on: an earlier owner's generation must not become valid again
-        self._words[line * LINE_WORDS : (line + 1) * LINE_WORDS] = 0
-        _core.atomic_store(self._words, line * LINE_WORDS + _GENERATION, generation)
+        with self._guard():
+            for word in range(LINE_WORDS):
+                if word != _GENERATION:  # grows on: an earlier owner's generation must not become valid again
+                    self._words.store(line * LINE_WORDS + word, 0)
         return line
 
     def close_line(self, line: int) -> None:
@@ -71,51 +76,53 @@ class Ledger:
     def hello(self, line: int, attempt: int) -> tuple[int, int] | None:
         """Admit an attempt: ``(generation, last applied clock)``, or ``None`` if a newer attempt owns the line."""
         at = line * LINE_WORDS
-        owner = _core.atomic_load(self._words, at + _ATTEMPT)
-        if owner > attempt + 1:
-            return None
-        _core.atomic_store(self._words, at + _ATTEMPT, attempt + 1)
-        generation = _core.atomic_add(self._words, at + _GENERATION, 1) + 1
-        return generation, self.applied(line)
+        with self._guard():
+            if self._words.load(at + _ATTEMPT) > attempt + 1:
+                return None
+            self._words.store(at + _ATTEMPT, attempt + 1)
+            generation = self._words.add(at + _GENERATION, 1) + 1
+            return generation, self.applied(line)
 
     def check(self, mark: Mark) -> Verdict:
         """What is to be done with a push that carries ``mark``."""
-        if self.generation(mark.line) != mark.generation:
+        line, generation, clock = mark
+        at = line * LINE_WORDS
+        if self._words.load(at + _GENERATION) != generation:
             return "fenced"
-        applied = self.applied(mark.line)
-        if mark.clock <= applied:
-            return "duplicate"
-        return "new" if mark.clock == applied + 1 else "gap"
+        applied = self._words.load(at + _APPLIED)
+        if clock == applied + 1:
+            return "new"
+        return "duplicate" if clock <= applied else "gap"
 
     def begin(self, mark: Mark) -> None:
         """Note that the round is being written; if it is never committed the push may have been applied in part."""
-        _core.atomic_store(self._words, mark.line * LINE_WORDS + _BEGUN, mark.clock)
+        self._words.store(mark.line * LINE_WORDS + _BEGUN, mark.clock)
 
     def commit(self, mark: Mark) -> None:
         """Note that the round has been applied."""
-        _core.atomic_store(self._words, mark.line * LINE_WORDS + _APPLIED, mark.clock)
+        self._words.store(mark.line * LINE_WORDS + _APPLIED, mark.clock)
 
     def abandon(self, line: int) -> bool:
         """Skip a round that was begun and never committed (its writer was killed). True if there was one."""
         at = line * LINE_WORDS
-        begun = _core.atomic_load(self._words, at + _BEGUN)
+        begun = self._words.load(at + _BEGUN)
         if begun <= self.applied(line):
             return False
-        _core.atomic_store(self._words, at + _APPLIED, begun)
+        self._words.store(at + _APPLIED, begun)
         return True
 
     def generation(self, line: int) -> int:
         """The generation that may push now; 0 before the first hello."""
-        return _core.atomic_load(self._words, line * LINE_WORDS + _GENERATION)
+        return self._words.load(line * LINE_WORDS + _GENERATION)
 
     def applied(self, line: int) -> int:
         """The clock of the last applied round; 0 before the first."""
-        return _core.atomic_load(self._words, line * LINE_WORDS + _APPLIED)
+        return self._words.load(line * LINE_WORDS + _APPLIED)
 
     def finish(self, line: int) -> None:
         """Note that the partition has trained all its rounds."""
-        _core.atomic_store(self._words, line * LINE_WORDS + _DONE, 1)
+        self._words.store(line * LINE_WORDS + _DONE, 1)
 
     def finished(self, line: int) -> bool:
         """Whether the partition has trained all its rounds."""
-        return _core.atomic_load(self._words, line * LINE_WORDS + _DONE) == 1
+        return self._words.load(line * LINE_WORDS + _DONE) == 1

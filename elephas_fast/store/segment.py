@@ -8,6 +8,7 @@ arrays of this class; who may write which of them is the store's business.
 
     header   4 KiB of uint64 words: what the rest looks like, then the live counters
     ledger   64 bytes for each partition or client
+    locks    64 bytes for the store's own, and for that of each stripe of the weights
     buffers  1 or 2 copies of (weights, slots...), float32, and of the opaque bytes
     outboxes one vector (flat, then opaque) for each client on this host
 """
@@ -18,7 +19,7 @@ import contextlib
 import fcntl
 import mmap
 import os
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Any, Final
 
 import numpy as np
@@ -28,8 +29,9 @@ from elephas_fast.layout import ByteArray, Float32Array
 
 PAGE: Final = 4096
 LINE_WORDS: Final = 8
-_MAGIC: Final = int.from_bytes(b"EFSEG\x00\x01\x00", "little")
+_MAGIC: Final = int.from_bytes(b"EFSEG\x00\x02\x00", "little")
 _F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
+_ARRAYS: Final = ("header", "ledger", "lock", "stripes", "weights", "slots", "opaque")
 _SEALS: Final = 0x0001 | 0x0002 | 0x0004  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW
 
 Words = NDArray[np.uint64]
@@ -46,6 +48,7 @@ class SegmentShape:
     buffers: int
     lines: int
     outboxes: int
+    stripes: int
 
     def __post_init__(self) -> None:
         for name, value in zip(self.__dataclass_fields__, astuple(self), strict=True):
@@ -71,8 +74,12 @@ class SegmentShape:
         return self._vector_bytes + _page_aligned(self.opaque_bytes)
 
     @property
-    def _buffers_at(self) -> int:
+    def _locks_at(self) -> int:
         return PAGE + _page_aligned(8 * LINE_WORDS * self.lines)
+
+    @property
+    def _buffers_at(self) -> int:
+        return self._locks_at + _page_aligned(8 * LINE_WORDS * (1 + self.stripes))
 
     @property
     def _outboxes_at(self) -> int:
@@ -97,6 +104,8 @@ class Segment:
         self._memory: mmap.mmap | None = memory
         self.header: Words = np.frombuffer(memory, np.uint64, PAGE // 8)
         self.ledger: Words = self._array(np.uint64, PAGE, LINE_WORDS * shape.lines).reshape(shape.lines, LINE_WORDS)
+        locks: Words = self._array(np.uint64, shape._locks_at, LINE_WORDS * (1 + shape.stripes))
+        self.lock, self.stripes = locks[:LINE_WORDS], locks[LINE_WORDS:]
         self.weights: list[Float32Array] = []
         self.slots: list[tuple[Float32Array, ...]] = []
         self.opaque: list[ByteArray] = []
@@ -154,7 +163,7 @@ class Segment:
             header: Words = np.frombuffer(memory, np.uint64, PAGE // 8)
             if int(header[0]) != _MAGIC:
                 raise ValueError("segment: expected a segment of this version of elephas_fast, got other contents")
-            shape = SegmentShape(*(int(word) for word in header[1:8]))
+            shape = SegmentShape(*(int(word) for word in header[1 : 1 + len(fields(SegmentShape))]))
             if shape.total_bytes != length:
                 raise ValueError(f"segment: its header claims {shape.total_bytes} bytes, the file has {length}")
             return cls(memory, shape, fd)
@@ -181,7 +190,8 @@ class Segment:
         """
         if self._memory is None:
             return
-        del self.header, self.ledger, self.weights, self.slots, self.opaque
+        for name in _ARRAYS:
+            delattr(self, name)
         with contextlib.suppress(BufferError):
             self._memory.close()
         self._memory = None
@@ -190,7 +200,7 @@ class Segment:
             self.fd = None
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("header", "ledger", "weights", "slots", "opaque"):
+        if name in _ARRAYS:
             raise RuntimeError("the parameter store's memory has been given back: read it before close() or stop()")
         raise AttributeError(f"'Segment' object has no attribute '{name}'")
 

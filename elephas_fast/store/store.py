@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -16,34 +14,16 @@ from elephas_fast.config import HOGWILD_ACCESS, ON_NONFINITE
 from elephas_fast.layout import ByteArray, Float32Array, Layout
 from elephas_fast.optimizers import SGD, FlatOptimizer, Optimizer
 from elephas_fast.optimizers import get as get_optimizer
+from elephas_fast.store.header import CLOSED, VERSION, WRITING, Counter, Header
+from elephas_fast.store.in_place import InPlace, kernel_access, stripe_of
 from elephas_fast.store.ledger import Ledger, Mark
 from elephas_fast.store.segment import Segment, SegmentShape
+from elephas_fast.store.two_buffers import Settled, TwoBuffers
+from elephas_fast.store.update import FLOAT32, PushOutcome, check_opaque, check_vector
 
 ATOMIC: Final = "atomic"
-_VERSION: Final = 16
-_WRITING: Final = 24
-_CLOSED: Final = 32
 _READ_TIMEOUT: Final = 60.0
-
-
-class Counter(IntEnum):
-    """What went wrong so far; each is a word of the segment, counted atomically by whoever sees it."""
-
-    NONFINITE = 40
-    DUPLICATE = 41
-    FENCED = 42
-    PARTIAL = 43
-    DAMAGED = 44
-    LATE = 45
-
-
-@dataclass(frozen=True)
-class PushOutcome:
-    """``version``: updates applied so far. ``applied``: whether this one was. ``nonfinite``: its non-finite results."""
-
-    version: int
-    applied: bool
-    nonfinite: int
+_DROPPED: Final = ("segment", "ledger", "_header", "_settled", "_writer")
 
 
 class ParameterStore:
@@ -55,15 +35,16 @@ class ParameterStore:
             name); ``None`` is plain subtraction.
         layout: which part is trainable, which is moved without an optimizer, and the constraints.
         opaque: uint8[layout.opaque_size], copied; zeros if ``None``.
-        access: ``'atomic'`` (whole pushes, consistent reads) or, for hogwild, ``'racy'``, ``'relaxed'``,
-            ``'compare_exchange'``.
+        access: ``'atomic'`` (whole pushes, consistent reads) or, for hogwild, ``'stripes'`` (nothing is lost),
+            ``'racy'``, ``'relaxed'``, ``'compare_exchange'``.
         lines: ledger lines; ``outboxes``: vectors for clients on this host; ``shared``: in a sealed memfd.
         on_nonfinite: ``'reject'`` (and ``'raise'``, which the driver acts on) leave the weights as they were;
             ``'apply'`` does not look. Hogwild access looks at the update before writing, not at the result.
         state_rate: how far a push moves the non-trainable float weights towards its values: 1 replaces them, 1/k is
             right for k workers that push at their own pace.
 
-    Thread-safe. Owns its segment: ``close`` it, or use it as a context manager.
+    Thread-safe, and safe among the processes that share its segment. Owns its segment: ``close`` it, or use it as a
+    context manager.
     """
 
     def __init__(
@@ -97,9 +78,9 @@ class ParameterStore:
             buffers=2 if access == ATOMIC else 1,
             lines=lines,
             outboxes=outboxes,
+            stripes=_stripes(access, layout),
         )
-        self.segment = Segment.create(shape, shared=shared)
-        self.ledger = Ledger(self.segment.ledger)
+        self._open(Segment.create(shape, shared=shared), new=True)
         for buffer in range(shape.buffers):
             _core.copy(weights, self.segment.weights[buffer])
             self._flat_optimizer.initial_slots(self.segment.slots[buffer])
@@ -131,10 +112,11 @@ class ParameterStore:
                 "segment: expected (size, trainable, opaque bytes, slots) = "
                 f"{expected}, got {(shape.size, shape.trainable_size, shape.opaque_bytes, shape.slots)}"
             )
-        if (shape.buffers == 2) != (access == ATOMIC):
-            raise ValueError(f"access: '{access}' does not fit a segment with {shape.buffers} buffer(s)")
-        store.segment = segment
-        store.ledger = Ledger(segment.ledger)
+        if (shape.buffers == 2) != (access == ATOMIC) or shape.stripes != _stripes(access, layout):
+            raise ValueError(
+                f"access: '{access}' does not fit a segment with {shape.buffers} buffer(s) and {shape.stripes} stripes"
+            )
+        store._open(segment, new=False)
         return store
 
     def _set_up(
@@ -149,24 +131,56 @@ class ParameterStore:
         if not 0.0 < state_rate <= 1.0:
             raise ValueError(f"state_rate: expected a rate in (0, 1], got {state_rate!r}")
         self.layout = layout
+        self._split, self._size = layout.trainable_size, layout.size
         self.access = access
         self.optimizer: Optimizer = SGD(learning_rate=1.0) if optimizer is None else get_optimizer(optimizer)
-        self._kernel_access = "racy" if access == ATOMIC else access
         self._threads = threads
-        self._flat_optimizer = self._bind(self.optimizer)
+        self._flat_optimizer = self._flatten(self.optimizer)
         self._check_finite = on_nonfinite != "apply"
         self._state_rate = state_rate
-        self._lock = threading.Lock()
 
-    def _bind(self, optimizer: Optimizer) -> FlatOptimizer:
-        return FlatOptimizer(optimizer, self.layout, access=self._kernel_access, threads=self._threads)
+    def _flatten(self, optimizer: Optimizer) -> FlatOptimizer:
+        return FlatOptimizer(optimizer, self.layout, access=kernel_access(self.access), threads=self._threads)
+
+    def _open(self, segment: Segment, *, new: bool) -> None:
+        self.segment = segment
+        self._header = header = Header(segment.header)
+        self._settled = Settled(segment, header)
+        self.ledger = Ledger(segment.ledger, self._settled.hold)
+        self._settled.attach(self.ledger)
+        self._writer: InPlace | TwoBuffers
+        if self.access == ATOMIC:
+            self._writer = TwoBuffers(
+                segment,
+                header,
+                self.ledger,
+                self._settled,
+                self.layout,
+                check_finite=self._check_finite,
+                state_rate=self._state_rate,
+            )
+        else:
+            self._writer = InPlace(
+                segment,
+                header,
+                self.ledger,
+                self.layout,
+                access=self.access,
+                check_finite=self._check_finite,
+                state_rate=self._state_rate,
+            )
+        if new:
+            self._settled.lock.create()
+            if isinstance(self._writer, InPlace):
+                self._writer.create()
+        self._writer.bind(self._flat_optimizer)
 
     def set_learning_rate(self, value: float) -> None:
         """Give the server optimizer another constant learning rate from the next push on; 0 leaves it as it is."""
         if value and value != self.optimizer.learning_rate:
-            with self._lock:
-                self.optimizer = replace(self.optimizer, learning_rate=value)
-                self._flat_optimizer = self._bind(self.optimizer)
+            self.optimizer = replace(self.optimizer, learning_rate=value)
+            self._flat_optimizer = self._flatten(self.optimizer)
+            self._writer.bind(self._flat_optimizer)
 
     def restore(self, version: int, slots: Mapping[str, Float32Array]) -> None:
         """Go on from a version and slots that a store of this layout and optimizer had; before the first push.
@@ -183,18 +197,18 @@ class ParameterStore:
                 )
             for buffer in self.segment.slots:
                 _core.copy(np.ascontiguousarray(values, np.float32), buffer[names.index(name)])
-        _core.atomic_store(self.segment.header, _WRITING, version)
-        _core.atomic_store(self.segment.header, _VERSION, version)
+        self._header.words.store(WRITING, version)
+        self._header.words.store(VERSION, version)
 
     @property
     def version(self) -> int:
         """Updates applied so far."""
-        return _core.atomic_load(self.segment.header, _VERSION)
+        return self._header.version
 
     @property
     def closed(self) -> bool:
         """Whether the store has stopped accepting pushes."""
-        return _core.atomic_load(self.segment.header, _CLOSED) == 1
+        return self._header.closed
 
     @property
     def slots(self) -> dict[str, Float32Array]:
@@ -210,27 +224,55 @@ class ParameterStore:
 
     def count(self, counter: Counter, by: int = 1) -> None:
         """Add to a fault counter."""
-        _core.atomic_add(self.segment.header, int(counter), by)
+        self._header.count(counter, by)
 
     def counts(self) -> dict[str, int]:
         """The fault counters by lower-case name."""
-        return {c.name.lower(): _core.atomic_load(self.segment.header, int(c)) for c in Counter}
+        return self._header.counts()
 
     def push(
-        self, gradient: Float32Array, *, opaque: ByteArray | None = None, marks: Sequence[Mark] = ()
+        self,
+        gradient: Float32Array | Sequence[Float32Array],
+        *,
+        state: Float32Array | None = None,
+        scale: float = 1.0,
+        opaque: ByteArray | None = None,
+        marks: Sequence[Mark] = (),
+        finite: bool = False,
+        pull: tuple[Float32Array, ByteArray | None] | None = None,
+        verify: bool = False,
     ) -> PushOutcome:
         """Apply one update.
 
         ``gradient``: float32[size]; in the trainable part a gradient or pseudo-gradient, in the rest the values the
-        worker has now. Not kept, not changed. ``opaque``: uint8[opaque_size] that replace the opaque bytes. ``marks``
-        are committed to the ledger with the update. Raises ``ValueError`` for a wrong length or dtype and
-        ``RuntimeError`` once closed.
+        worker has now. Or a list of float32 arrays of any shape, one for each trainable tensor in the layout's order,
+        with the values of the rest in ``state``, float32[size - trainable_size] (``None`` leaves them). Nothing is kept
+        or changed. The trainable part is multiplied by ``scale`` on the way. ``opaque``: uint8[opaque_size] that replace the opaque bytes. ``marks`` are committed to the ledger
+        with the update; with ``verify`` there is one, and the update is applied only if the ledger, under the store's
+        lock where there is one, finds it new. ``finite``: the sender knows that all is finite. ``pull``: float32[size]
+        and uint8[opaque_size] that take the weights and opaque bytes after the push, in the same pass over memory.
+
+        Raises ``ValueError`` for a wrong length or dtype, ``RuntimeError`` once closed, and ``TimeoutError`` where
+        another process keeps a lock.
         """
-        self._check(gradient, opaque)
-        if self.access == ATOMIC:
-            with self._lock:
-                return self._push_atomic(gradient, opaque, marks)
-        return self._push_hogwild(gradient, opaque, marks)
+        split, size = self._split, self._size
+        trainable = gradient
+        if isinstance(gradient, np.ndarray):
+            if gradient.dtype is not FLOAT32 or gradient.shape != (size,):
+                check_vector("gradient", gradient, size)
+            if split < size:
+                trainable, state = gradient[:split], gradient[split:]
+        else:
+            self._flat_optimizer.check(gradient)
+            if state is not None:
+                check_vector("state", state, size - split)
+        if opaque is not None:
+            check_opaque(opaque, self.layout.opaque_size)
+        if pull is None:
+            return self._writer.push(trainable, state, scale, opaque, marks, finite, None, None, verify)
+        flat, opaque_out = pull
+        check_vector("pull", flat, size)
+        return self._writer.push(trainable, state, scale, opaque, marks, finite, flat, opaque_out, verify)
 
     def admits(self, gradient: Float32Array) -> bool:
         """Whether an update is finite (or need not be); counts it as refused if not."""
@@ -243,54 +285,6 @@ class ParameterStore:
         """Commit marks whose update was refused: their rounds are over and change nothing."""
         for mark in marks:
             self.ledger.commit(mark)
-
-    def _push_atomic(self, gradient: Float32Array, opaque: ByteArray | None, marks: Sequence[Mark]) -> PushOutcome:
-        self._refuse_if_closed()
-        segment, split = self.segment, self.layout.trainable_size
-        version = self.version
-        source, target = version & 1, (version + 1) & 1
-        _core.atomic_store(segment.header, _WRITING, version + 1)
-        weights, result = segment.weights[source], segment.weights[target]
-        nonfinite = self._flat_optimizer.apply(
-            version,
-            weights[:split],
-            segment.slots[source],
-            gradient[:split],
-            weights_out=result[:split],
-            slots_out=segment.slots[target],
-        )
-        if split < self.layout.size:
-            _core.copy(weights[split:], result[split:])
-            nonfinite += _core.blend(result[split:], gradient[split:], self._state_rate)
-        if nonfinite and self._check_finite:
-            self.count(Counter.NONFINITE)
-            self.skip(marks)
-            return PushOutcome(version, False, nonfinite)
-        if self.layout.opaque_size:
-            segment.opaque[target][:] = segment.opaque[source] if opaque is None else opaque
-        for mark in marks:
-            self.ledger.commit(mark)
-        _core.atomic_store(segment.header, _VERSION, version + 1)
-        return PushOutcome(version + 1, True, nonfinite)
-
-    def _push_hogwild(self, gradient: Float32Array, opaque: ByteArray | None, marks: Sequence[Mark]) -> PushOutcome:
-        self._refuse_if_closed()
-        segment, split = self.segment, self.layout.trainable_size
-        if not self.admits(gradient):
-            self.skip(marks)
-            return PushOutcome(self.version, False, _core.count_nonfinite(gradient))
-        for mark in marks:
-            self.ledger.begin(mark)
-        step = _core.atomic_add(segment.header, _VERSION, 1)
-        weights = segment.weights[0]
-        nonfinite = self._flat_optimizer.apply(step, weights[:split], segment.slots[0], gradient[:split])
-        if split < self.layout.size:
-            nonfinite += _core.blend(weights[split:], gradient[split:], self._state_rate, self._kernel_access)
-        if opaque is not None and self.layout.opaque_size:
-            segment.opaque[0][:] = opaque
-        for mark in marks:
-            self.ledger.commit(mark)
-        return PushOutcome(step + 1, True, nonfinite)
 
     def pull(self, out: Float32Array | None = None) -> Float32Array:
         """The weights, float32[size], copied into ``out`` or a new array; see ``read``."""
@@ -306,8 +300,7 @@ class ParameterStore:
         overtake it, and raises ``TimeoutError`` if that goes on for ``timeout`` seconds. With hogwild access the copy
         may hold half a push.
         """
-        if out.dtype != np.float32 or out.shape != (self.layout.size,):
-            raise ValueError(f"out: expected float32[{self.layout.size}], got {out.dtype}{list(out.shape)}")
+        check_vector("out", out, self.layout.size)
 
         def copy(buffer: int) -> None:
             _core.copy(self.segment.weights[buffer], out)
@@ -325,20 +318,30 @@ class ParameterStore:
                 copy(0)
                 return version
             copy(version & 1)
-            if _core.atomic_load(self.segment.header, _WRITING) < version + 2:
+            if self._header.words.load(WRITING) < version + 2:
                 return version
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no consistent read of the weights within {timeout} s: pushes kept overtaking it")
 
     def stop_accepting(self) -> None:
         """Refuse every later push; what has begun is finished first (atomic access)."""
-        with self._lock:
-            _core.atomic_store(self.segment.header, _CLOSED, 1)
+        with self._settled.hold():
+            self._header.words.store(CLOSED, 1)
 
     def close(self) -> None:
         """Give the memory back. Safe to call twice."""
+        if "segment" not in self.__dict__:
+            return
+        segment = self.segment
         self.ledger.close()
-        self.segment.close()
+        for name in _DROPPED:
+            delattr(self, name)
+        segment.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _DROPPED:
+            raise RuntimeError("the parameter store's memory has been given back: read it before close() or stop()")
+        raise AttributeError(f"'ParameterStore' object has no attribute '{name}'")
 
     def __enter__(self) -> ParameterStore:
         return self
@@ -346,17 +349,6 @@ class ParameterStore:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _refuse_if_closed(self) -> None:
-        if self.closed:
-            self.count(Counter.LATE)
-            raise RuntimeError("the parameter store is closed: the fit has ended and takes no more updates")
 
-    def _check(self, gradient: Float32Array, opaque: ByteArray | None) -> None:
-        if gradient.dtype != np.float32 or gradient.shape != (self.layout.size,):
-            raise ValueError(
-                f"gradient: expected float32[{self.layout.size}], got {gradient.dtype}{list(gradient.shape)}"
-            )
-        if opaque is not None and (opaque.dtype != np.uint8 or opaque.shape != (self.layout.opaque_size,)):
-            raise ValueError(
-                f"opaque: expected uint8[{self.layout.opaque_size}], got {opaque.dtype}{list(opaque.shape)}"
-            )
+def _stripes(access: str, layout: Layout) -> int:
+    return _core.Stripes.count_of(layout.size, stripe_of(layout.size)) if access == "stripes" else 0

@@ -129,11 +129,11 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: _core.non_negative(LEFT, RIGHT), ValueError, "out: .* overlaps weights"),
     (lambda: _core.bound_norms(f(), (2, 2, 3)), ValueError, r"shape: .* of 8 elements, got \(2, 2, 3\)"),
     (lambda: _core.bound_norms(f(), (1, 8, 1), minimum=2, maximum=1), ValueError, "minimum: expected a norm"),
-    (lambda: _core.atomic_load(np.zeros(3, np.uint64), 3), IndexError, "i: expected an index from 0 to 2, got 3"),
-    (lambda: _core.atomic_load(np.zeros(3, np.uint64), -1), IndexError, "i: expected an index .*, got -1"),
-    (lambda: _core.atomic_load(np.zeros(3, np.int64), 0), ValueError, "words: expected a uint64 vector"),
-    (lambda: _core.atomic_store(bytes(8), 0, 1), ValueError, "words: expected a uint64 vector"),
-    (lambda: _core.atomic_store(memoryview(bytes(8)).cast("Q"), 0, 1), ValueError, "words: .* writable"),
+    (lambda: _core.Words(np.zeros(3, np.uint64)).load(3), IndexError, "i: expected an index from 0 to 2, got 3"),
+    (lambda: _core.Words(np.zeros(3, np.uint64)).load(-1), IndexError, "i: expected an index .*, got -1"),
+    (lambda: _core.Words(np.zeros(3, np.int64)), ValueError, "words: expected a uint64 vector"),
+    (lambda: _core.Words(bytes(8)), ValueError, "words: expected a uint64 vector"),
+    (lambda: _core.Words(memoryview(bytes(8)).cast("Q")), ValueError, "words: .* writable"),
 ]
 
 

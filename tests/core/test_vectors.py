@@ -95,38 +95,41 @@ def test_blend(access: str) -> None:
 
 
 def test_atomic_words() -> None:
-    words = np.zeros(3, np.uint64)
-    _core.atomic_store(words, 1, 2**64 - 1)
-    assert _core.atomic_load(words, 1) == 2**64 - 1
-    assert _core.atomic_add(words, 1, 3) == 2**64 - 1
-    assert _core.atomic_add(words, 1, -1) == 2
-    assert not _core.atomic_compare_exchange(words, 1, 2, 9)
-    assert _core.atomic_compare_exchange(words, 1, 1, 9)
-    assert words.tolist() == [0, 9, 0]
-    assert _core.atomic_load(memoryview(bytearray(8)).cast("Q"), 0) == 0
+    memory = np.zeros(3, np.uint64)
+    words = _core.Words(memory)
+    words.store(1, 2**64 - 1)
+    assert words.load(1) == 2**64 - 1
+    assert words.add(1, 3) == 2**64 - 1
+    assert words.add(1, -1) == 2
+    assert not words.compare_exchange(1, 2, 9)
+    assert words.compare_exchange(1, 1, 9)
+    assert memory.tolist() == [0, 9, 0]
+    assert len(words) == 3
+    assert _core.Words(memoryview(bytearray(8)).cast("Q")).load(0) == 0
 
 
 def test_atomic_add_from_threads() -> None:
-    words = np.zeros(1, np.uint64)
+    memory = np.zeros(1, np.uint64)
+    words = _core.Words(memory)
 
     def add() -> None:
         for _ in range(5000):
-            _core.atomic_add(words, 0, 1)
+            words.add(0, 1)
 
     threads = [threading.Thread(target=add) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
-    assert words[0] == 20_000
+    assert memory[0] == 20_000
 
 
 def _add_in_segment(name: str, times: int) -> None:
     segment = shared_memory.SharedMemory(name=name)
-    words = segment.buf.cast("Q")
+    words = _core.Words(segment.buf.cast("Q"))
     for _ in range(times):
-        _core.atomic_add(words, 1, 1)
-    words.release()
+        words.add(1, 1)
+    del words
     segment.close()
 
 
@@ -141,7 +144,7 @@ def test_atomic_add_from_processes() -> None:
             worker.join(timeout=60)
             assert worker.exitcode == 0
         words = segment.buf.cast("Q")
-        assert _core.atomic_load(words, 1) == 40_000
+        assert words[1] == 40_000
         words.release()
     finally:
         segment.close()

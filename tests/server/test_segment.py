@@ -17,7 +17,7 @@ from elephas_fast.layout import Layout
 from elephas_fast.optimizers import SGD, Adam
 from elephas_fast.store import ATOMIC, ParameterStore, Segment, SegmentShape
 
-SHAPE = SegmentShape(size=100, trainable_size=80, opaque_bytes=10, slots=2, buffers=2, lines=3, outboxes=2)
+SHAPE = SegmentShape(size=100, trainable_size=80, opaque_bytes=10, slots=2, buffers=2, lines=3, outboxes=2, stripes=1)
 F_ADD_SEALS = 1033
 SHRINK_GROW_SEAL = 0x7
 
@@ -58,6 +58,8 @@ def test_everything_in_a_segment_has_its_own_place() -> None:
     with Segment.create(SHAPE, shared=True) as segment:
         arrays: list[NDArray[Any]] = [
             segment.ledger.reshape(-1),
+            segment.lock,
+            segment.stripes,
             *segment.weights,
             *(s for slots in segment.slots for s in slots),
         ]
@@ -67,7 +69,7 @@ def test_everything_in_a_segment_has_its_own_place() -> None:
         for number, array in enumerate(arrays):
             np.testing.assert_array_equal(array, number + 1)
             assert array.ctypes.data % 64 == 0
-        assert tuple(segment.header[1:8]) == astuple(SHAPE)
+        assert tuple(segment.header[1:9]) == astuple(SHAPE)
         del arrays, array
 
 
@@ -131,8 +133,8 @@ FOREIGN: dict[str, tuple[Callable[[], int], str]] = {
     "zeros": (lambda: memfd(4096), "expected a segment of this version"),
     "another version": (lambda: memfd(4096, words=(magic() + 2**48,)), "expected a segment of this version"),
     "huge counts": (lambda: memfd(4096, words=(magic(), 2**64 - 1, *astuple(SHAPE)[1:])), "from 0 to 2"),
-    "three buffers": (lambda: memfd(4096, words=(magic(), 1, 1, 0, 0, 3, 0, 0)), "do not fit together"),
-    "more trainable than there are": (lambda: memfd(4096, words=(magic(), 1, 2, 0, 0, 1, 0, 0)), "do not fit"),
+    "three buffers": (lambda: memfd(4096, words=(magic(), 1, 1, 0, 0, 3, 0, 0, 0)), "do not fit together"),
+    "more trainable than there are": (lambda: memfd(4096, words=(magic(), 1, 2, 0, 0, 1, 0, 0, 0)), "do not fit"),
     "a pipe": (lambda: os.pipe()[0], "expected a sealed memfd"),
     "a file": (lambda: os.open(__file__, os.O_RDONLY), "expected a sealed memfd"),
     "a folder": (lambda: os.open("/", os.O_RDONLY), "expected a sealed memfd"),
@@ -168,6 +170,7 @@ def test_a_store_attaches_only_to_a_segment_of_its_own_kind() -> None:
         for optimizer, other, access, message in [
             (SGD(), layout, ATOMIC, r"expected \(size, trainable, opaque bytes, slots\) = \(10, 10, 0, 0\)"),
             (Adam(), Layout.vector(11), ATOMIC, r"got \(10, 10, 0, 2\)"),
+            (Adam(), layout, "stripes", r"access: 'stripes' does not fit a segment with 2 buffer\(s\) and 0 stripes"),
             (Adam(), layout, "racy", r"access: 'racy' does not fit a segment with 2 buffer\(s\)"),
         ]:
             with Segment.attach(os.dup(fd)) as segment, pytest.raises(ValueError, match=message):
@@ -180,7 +183,7 @@ def test_a_store_attaches_only_to_a_segment_of_its_own_kind() -> None:
 
 
 def test_memory_that_the_machine_does_not_have_is_refused_with_its_size() -> None:
-    shape = SegmentShape(2**40, 2**40, 2**40, 2**10, 2, 1, 2**10)
+    shape = SegmentShape(2**40, 2**40, 2**40, 2**10, 2, 1, 2**10, 0)
     before = set(os.listdir("/proc/self/fd"))
     for shared in (True, False):
         with pytest.raises((MemoryError, OverflowError), match=r"cannot reserve [\d,]+ bytes|too large"):

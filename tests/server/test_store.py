@@ -14,7 +14,7 @@ from elephas_fast.optimizers import SGD, Adam, Optimizer, RMSprop
 from elephas_fast.store import ATOMIC, Mark, ParameterStore
 from tests.server.reference import MODEL, Reference, Vector, model_vector, normal
 
-ACCESSES = (ATOMIC, "racy", "relaxed", "compare_exchange")
+ACCESSES = (ATOMIC, "stripes", "racy", "relaxed", "compare_exchange")
 OPTIMIZERS: list[Optimizer] = [
     SGD(learning_rate=0.5),
     SGD(learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
@@ -206,7 +206,7 @@ def test_a_read_that_is_always_overtaken_ends(monkeypatch: pytest.MonkeyPatch) -
             store.read(np.empty(4, np.float32), timeout=0.1)
 
 
-@pytest.mark.parametrize("access", [ATOMIC, "compare_exchange"])
+@pytest.mark.parametrize("access", [ATOMIC, "stripes", "compare_exchange"])
 def test_no_thread_s_push_is_lost(access: str) -> None:
     size, threads, pushes = 257, 4, 300
     with ParameterStore(np.zeros(size, np.float32), access=access) as store:
@@ -311,7 +311,7 @@ def test_memory_that_has_been_given_back_cannot_be_read() -> None:
         ({"initial": np.zeros(4)}, r"initial: expected a float32 vector, got float64\[4\]"),
         ({"initial": np.zeros((2, 2), np.float32)}, r"initial: expected a float32 vector, got float32\[2, 2\]"),
         ({"initial": np.zeros(4, np.float32), "layout": MODEL}, r"initial: expected \d+ elements as the layout says, "),
-        ({"access": "hogwild"}, r"access: expected one of 'atomic', 'racy', .* got 'hogwild'"),
+        ({"access": "hogwild"}, r"access: expected one of 'atomic', 'stripes', 'racy', .* got 'hogwild'"),
         ({"on_nonfinite": "ignore"}, r"on_nonfinite: expected one of 'reject', .* got 'ignore'"),
         ({"state_rate": 0.0}, r"state_rate: expected a rate in \(0, 1\], got 0.0"),
         ({"state_rate": 1.5}, r"state_rate: expected a rate in \(0, 1\], got 1.5"),
