@@ -25,12 +25,16 @@ def _library() -> ctypes.CDLL:
 
 
 def bare_loop(
-    weights: np.ndarray, slots: Sequence[np.ndarray], gradient: np.ndarray, threads: int
+    weights: np.ndarray, slots: Sequence[np.ndarray], gradients: Sequence[np.ndarray], threads: int
 ) -> Callable[[], object]:
-    """A call that reads and writes float32[n] weights and 0 to 2 slots, and reads the gradient."""
-    function = getattr(_library(), f"bare_{len(slots)}")
+    """A call that reads and writes float32[n] weights and 0 to 2 slots, and reads one gradient.
+
+    With 2 slots the gradient may be int16[n], or there may be four float32 ones.
+    """
+    kind = "_four" if len(gradients) == 4 else "_half" if gradients[0].itemsize == 2 else ""
+    function = getattr(_library(), f"bare_{len(slots)}{kind}")
     function.restype = None
-    arrays = (weights, *slots, gradient)
+    arrays = (weights, *slots, *gradients)
     addresses = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
     count, wide = ctypes.c_size_t(len(weights)), ctypes.c_int(threads)
 

@@ -23,10 +23,11 @@ SLOTS = {"SGD": 0, "momentum": 1, "RMSprop": 1, "Adagrad": 1, "Adadelta": 2, "Ad
 
 
 def problem(n: int) -> tuple[Vector, Vector]:
-    """Weights and a gradient, float32[n], the same for every contender."""
+    """Weights and a gradient, float32[n], the same for every contender; they repeat after a million elements."""
     random = np.random.default_rng(7)
-    gradient = random.standard_normal(n, dtype=np.float32)
-    return random.standard_normal(n, dtype=np.float32), gradient * np.float32(0.01)
+    gradient = random.standard_normal(min(n, 1_000_003), dtype=np.float32)
+    weights = random.standard_normal(min(n, 1_000_003), dtype=np.float32)
+    return np.resize(weights, n), np.resize(gradient * np.float32(0.01), n)
 
 
 def sample(weights: Vector) -> list[float]:

@@ -30,11 +30,11 @@ def ours(rule: str, weights: np.ndarray, gradient: np.ndarray, threads: int) -> 
     """One application in place per call; raises if an element is not finite."""
     name, arguments = RULES[rule]
     flat = FlatOptimizer(getattr(optimizers, name)(**arguments), Layout.vector(len(weights)), threads=threads)
-    slots = tuple(aligned(slot) for slot in flat.initial_slots(None))
+    bound = flat.bind(weights, tuple(aligned(slot) for slot in flat.initial_slots(None)))
     steps = count()
 
     def apply() -> None:
-        if flat.apply(next(steps), weights, slots, gradient):
+        if bound.apply(next(steps), gradient):
             raise AssertionError(f"{rule}: expected finite weights and slots")
 
     return apply
@@ -47,7 +47,7 @@ def prepare(kind: str, rule: str, n: int, threads: int) -> tuple[np.ndarray, Cal
     if kind == "numpy":
         return weights, numpy_rule(rule, weights, gradient)
     slots = [aligned(np.zeros(n, np.float32)) for _ in range(SLOTS[rule])]
-    return weights, bare_loop(weights, slots, gradient * np.float32(1e-6), threads)
+    return weights, bare_loop(weights, slots, [gradient * np.float32(1e-6)], threads)
 
 
 def after(kind: str, rule: str, n: int, steps: int) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def measure(kind: str, rule: str, n: int, seconds: float, threads: int) -> dict[
     _, apply = prepare(kind, rule, n, threads)
     for _ in range(3):
         apply()
-    return {"seconds": loop(apply, seconds)}
+    return {"seconds": loop(apply, seconds, least=3)}
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def measure(rule: str, n: int, seconds: float) -> dict[str, Any]:
     _, apply = prepare(rule, n)
     for _ in range(3):
         apply()
-    return {"seconds": loop(apply, seconds)}
+    return {"seconds": loop(apply, seconds, least=3)}
 
 
 if __name__ == "__main__":

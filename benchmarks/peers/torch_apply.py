@@ -49,7 +49,7 @@ def measure(rule: str, n: int, seconds: float, kind: str) -> dict[str, Any]:
     _, step = prepare(rule, n, kind)
     for _ in range(3):
         step()
-    return {"seconds": loop(step, seconds)}
+    return {"seconds": loop(step, seconds, least=3)}
 
 
 if __name__ == "__main__":
