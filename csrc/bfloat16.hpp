@@ -91,7 +91,9 @@ inline void encode_bfloat16(const float* x, std::uint16_t* out, std::size_t begi
 }
 
 inline void decode_bfloat16(const std::uint16_t* x, float* out, std::size_t begin, std::size_t end) noexcept {
-    for (std::size_t i = begin; i < end; ++i) out[i] = from_bfloat16(x[i]);
+    std::size_t i = begin;
+    for (; i + Wide::lanes <= end; i += Wide::lanes) load_bfloat16(x + i).store(out + i);
+    for (; i < end; ++i) out[i] = from_bfloat16(x[i]);
 }
 
 }  // namespace

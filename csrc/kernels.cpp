@@ -6,7 +6,7 @@
 #include "apply.hpp"
 #include "bfloat16.hpp"
 #include "constraints.hpp"
-#include "mean.hpp"
+#include "made.hpp"
 #include "queue.hpp"
 #include "rules.hpp"
 #include "slots.hpp"
@@ -30,7 +30,7 @@ constexpr Rule rule() {
             {apply<R, Racy>, apply<R, Relaxed>, apply<R, CompareExchange>},
             apply<R, Racy, Bfloat16Slots>,
             apply_queue<R>,
-            apply_mean<R>};
+            {apply_made<R, FloatSlots>, apply_made<R, Bfloat16Slots>}};
 }
 
 }  // namespace

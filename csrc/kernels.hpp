@@ -53,9 +53,17 @@ using Apply = std::size_t (*)(const Operands&, std::size_t begin, std::size_t en
 using ApplyQueue = std::size_t (*)(const Operands* pushes, std::size_t count, std::size_t begin,
                                    std::size_t end) noexcept;
 
-// mean.hpp
-using ApplyMean = std::size_t (*)(const Operands&, const float* const* vectors, const double* shares, std::size_t count,
-                                  std::size_t begin, std::size_t end) noexcept;
+// What a gradient is made from: `halves` (bfloat16) if that is not null, else the mean of `count` > 0 vectors with
+// `shares`.
+struct Gradients {
+    const std::uint16_t* halves;
+    const float* const* vectors;
+    const double* shares;
+    std::size_t count;
+};
+
+// made.hpp
+using ApplyMade = std::size_t (*)(const Operands&, const Gradients& from, std::size_t begin, std::size_t end) noexcept;
 
 struct Rule {
     const char* name;
@@ -64,7 +72,7 @@ struct Rule {
     Apply apply[access_count];
     Apply apply_bfloat16;  // slots in bfloat16, plain access
     ApplyQueue apply_queue;
-    ApplyMean apply_mean;
+    ApplyMade apply_made[2];  // slots in float32, in bfloat16
 };
 
 // Ranges are half-open; counts are of non-finite elements; see vectors.hpp and constraints.hpp for each function.

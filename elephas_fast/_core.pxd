@@ -115,7 +115,7 @@ cdef extern from "pushes.hpp" namespace "elephas" nogil:
         float scale
         float decay
 
-    size_t apply_pushes(const Kernels& kernels, const Rule& rule, cpp_bool bfloat16_slots, const Operands& o,
+    size_t apply_pushes(const Rule& rule, cpp_bool bfloat16_slots, const Operands& o,
                         const vector[Push]& pushes, const vector[Part]& parts, size_t begin, size_t end,
                         int threads) except +
     void c_encode_bfloat16 "elephas::encode_bfloat16"(

@@ -17,7 +17,6 @@ cdef bint _is_halves(object value):
 
 
 cdef class PushKernel:
-    cdef const Kernels* _kernels
     cdef const Rule* _rule
     cdef bint _half
     cdef readonly str rule
@@ -27,12 +26,13 @@ cdef class PushKernel:
     cdef readonly int slots
 
     def __init__(self, str rule, str slot_dtype="float32", str isa="auto"):
+        cdef const Kernels* kernels
         described = Kernel(rule, "racy", isa)
         if slot_dtype not in ("float32", "bfloat16"):
             raise ValueError(f"slot_dtype: expected 'float32' or 'bfloat16', got {slot_dtype!r}")
-        self._kernels = find_kernels(isa.encode())
+        kernels = find_kernels(isa.encode())
         self._half = slot_dtype == "bfloat16"
-        self._rule = find_rule(self._kernels[0], rule.encode())
+        self._rule = find_rule(kernels[0], rule.encode())
         self.rule = rule
         self.slot_dtype = slot_dtype
         self.isa = described.isa
@@ -126,7 +126,7 @@ cdef class PushKernel:
             ranges = parts.parts
         with nogil:
             bad = apply_pushes(
-                self._kernels[0], self._rule[0], self._half, o, pushes, ranges, first, last, workers)
+                self._rule[0], self._half, o, pushes, ranges, first, last, workers)
         return bad
 
 

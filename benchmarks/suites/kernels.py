@@ -38,7 +38,7 @@ FUSED_WORK = [
     ("plain", "Adam", ("1e7",), "bare loop", FREE),
     ("scaled", "Adam", ("1e7",), "bare loop", FREE),
     ("mean of four", "Adam", ("1e7",), "bare loop, four gradients", FREE),
-    ("bfloat16 gradient", "Adam", ("1e7",), "bare loop, 16-bit gradient", FREE),
+    ("bfloat16 gradient", "Adam", ("1e7", "1e8"), "bare loop, 16-bit gradient", FREE),
 ]
 NAMES = {"plain": "non-finite check"}
 
