@@ -234,7 +234,7 @@ class Client:
                 raise ValueError(
                     f"gradient: expected float32[{layout.size}], got {gradient.dtype}{list(gradient.shape)}"
                 )
-        elif not isinstance(gradient, list | tuple):
+        elif not isinstance(gradient, list | tuple) or not all(isinstance(part, np.ndarray) for part in gradient):
             raise ValueError(f"gradient: expected float32[{layout.size}], got {gradient!r}")
         if opaque is not None and (opaque.dtype != np.uint8 or opaque.shape != (layout.opaque_size,)):
             raise ValueError(f"opaque: expected uint8[{layout.opaque_size}], got {opaque.dtype}{list(opaque.shape)}")
