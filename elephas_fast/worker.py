@@ -268,14 +268,14 @@ class _Loop:
             lane.count(receipt, base)
             lane.turn = None
             return
-        client.send_round(update.gradient, **parts, out=self._out, out_opaque=self._opaque)
+        client.send_round(update.gradient, **parts)
         lane.in_flight = base
         lane.turn = following if self._config.prefetch else self._finish(lane)
 
     def _finish(self, lane: _Lane) -> Turn:
         """Wait for the round in flight; its reply brought the weights of the next."""
         assert lane.in_flight is not None
-        receipt, turn = lane.client.finish_round()
+        receipt, turn = lane.client.finish_round(self._out, self._opaque)
         lane.count(receipt, lane.in_flight)
         lane.in_flight = None
         return turn

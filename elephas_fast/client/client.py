@@ -19,7 +19,7 @@ from elephas_fast.client.local import LocalPath
 from elephas_fast.client.road import find_road
 from elephas_fast.config import TRANSPORTS, ServerSettings, whole
 from elephas_fast.layout import ByteArray, Float32Array, Layout
-from elephas_fast.store import Mark, ParameterStore
+from elephas_fast.store import ParameterStore
 from elephas_fast.transport import Address
 from elephas_fast.wire import (
     PROTOCOL_VERSION,
@@ -158,6 +158,8 @@ class Client:
         if isinstance(message, Hello):
             raise PushRefused("protocol", "the server refuses to know this connection")
         self._hello()
+        if self._local is not None:
+            self._local.generation = self._generation
         if not isinstance(message, Push):
             return message
         if message.clock <= self.clock:
@@ -166,7 +168,8 @@ class Client:
 
     def _join_segment(self) -> None:
         layout = self.layout
-        self._applies_itself = self._segment is not None and self.settings.mode != "synchronous"
+        self._local: LocalPath | None = None
+        self._sent: Receipt | None = None
         self._outbox: tuple[Float32Array, ByteArray] | None = None
         if self._segment is not None:
             assert self._lifeline is not None
@@ -179,42 +182,38 @@ class Client:
                 on_nonfinite=self.settings.on_nonfinite,
                 state_rate=self.settings.state_rate,
             )
-            if self._outbox_index >= 0 and not self._applies_itself:
+            if self.settings.mode != "synchronous":
+                self._local = LocalPath(self._store, self._line, self._generation)
+            elif self._outbox_index >= 0:
                 self._outbox = self._segment.outbox(self._outbox_index)
-        self._local = LocalPath(self._store, self._line, self._generation) if self._applies_itself else None
         if self._outbox is not None:
-            self._vector = self._outbox
+            self._vectors = [self._outbox]
         else:
-            self._vector = (np.zeros(layout.size, np.float32), np.zeros(layout.opaque_size, np.uint8))
+            own = 1 if self._local is not None else 2
+            self._vectors = [(layout.new_flat(), np.zeros(layout.opaque_size, np.uint8)) for _ in range(own)]
 
     @property
-    def shared_weights(self):
-        return self._local.weights if self._local is not None else None
-
-    def send_round(
-        self, gradient, *, state=None, scale=1.0, opaque=None, rows=1, base_version=None, out=None, out_opaque=None
-    ):
-        self._sent = self.push(gradient, state=state, scale=scale, opaque=opaque, rows=rows, base_version=base_version)
-        self._where = (out, out_opaque)
-
-    def finish_round(self):
-        return self._sent, self.begin_round(*self._where, new_epoch=False)
+    def shared_weights(self) -> tuple[Float32Array, ByteArray] | None:
+        """The live weights in the server's memory, float32[size] and uint8[opaque], for hogwild on its host; others
+        change them at any time, and they are not to be written. ``None`` on any other way. Valid until ``close``."""
+        return None if self._local is None else self._local.weights
 
     @property
     def vector(self) -> tuple[Float32Array, ByteArray]:
         """The buffers whose contents the cheapest push sends: float32[size] and uint8[opaque]; owned by the client.
 
-        Fill them and pass them to ``push``; leave them alone until that push has been waited for, in synchronous mode
-        until its round is complete: until the next ``pull`` or ``begin_round`` has returned.
+        Fill them and pass them to ``push`` or ``send_round``, after which this gives others, so that a push may be
+        under way while the next is computed. In synchronous mode on the server's host they stay the same: leave them
+        alone until the next ``pull`` or ``begin_round`` has returned.
         """
-        return self._vector
+        return self._vectors[0]
 
     def push(
         self,
-        gradient: Float32Array,
+        gradient: Float32Array | Sequence[Float32Array],
         *,
-        state=None,
-        scale=1.0,
+        state: Float32Array | None = None,
+        scale: float = 1.0,
         opaque: ByteArray | None = None,
         rows: int = 1,
         base_version: int | None = None,
@@ -222,43 +221,35 @@ class Client:
     ) -> Receipt | None:
         """Send one update: float32[n], a gradient or pseudo-gradient (before - after).
 
-        Returns when it has been applied (in synchronous mode: accepted for its round). With ``wait=False`` returns
-        ``None`` at once; ``gradient`` must then stay unchanged until ``wait``. ``opaque`` replaces the server's opaque
-        bytes; ``None`` leaves them. ``rows`` weighs it in a synchronous mean; ``base_version``: the version it was
-        computed on. One push is in flight at a time; in synchronous mode the round of the last one is waited for.
+        ``gradient`` may also be a list of float32 arrays, one for each trainable tensor in the layout's order, with the
+        values of the rest in ``state``. Its trainable part is multiplied by ``scale``. Returns when it has been applied
+        (in synchronous mode: accepted for its round). With ``wait=False`` returns ``None`` at once; what was given must
+        then stay unchanged until ``wait``. ``opaque`` replaces the server's opaque bytes; ``None`` leaves them.
+        ``rows`` weighs it in a synchronous mean; ``base_version``: the version it was computed on. One push is in
+        flight at a time; in synchronous mode the round of the last one is waited for.
         """
         layout = self.layout
-        if self._local is not None:
-            if isinstance(gradient, (list, tuple)):
-                outcome = self._local.push(self.clock + 1, gradient, state=state, opaque=opaque, scale=scale)
-            else:
-                outcome = self._local.push(self.clock + 1, gradient, opaque=opaque, scale=scale)
-            self.clock += 1
-            self.version = outcome.version
-            return Receipt("applied" if outcome.applied else "refused", outcome.version)
-        if isinstance(gradient, (list, tuple)):
-            vec = self._vector[0]
-            for t, g in zip([t for t in layout.tensors if t.role == "trainable"], gradient):
-                np.multiply(g.reshape(-1), np.float32(scale), out=vec[t.offset : t.offset + t.size])
-            if state is not None:
-                vec[layout.trainable_size :] = state
-            gradient = vec
-        if not isinstance(gradient, np.ndarray) or gradient.dtype != np.float32 or gradient.shape != (layout.size,):
-            got = f"{gradient.dtype}{list(gradient.shape)}" if isinstance(gradient, np.ndarray) else repr(gradient)
-            raise ValueError(f"gradient: expected float32[{layout.size}], got {got}")
+        if isinstance(gradient, np.ndarray):
+            if gradient.dtype != np.float32 or gradient.shape != (layout.size,):
+                raise ValueError(
+                    f"gradient: expected float32[{layout.size}], got {gradient.dtype}{list(gradient.shape)}"
+                )
+        elif not isinstance(gradient, list | tuple) or not all(isinstance(part, np.ndarray) for part in gradient):
+            raise ValueError(f"gradient: expected float32[{layout.size}], got {gradient!r}")
         if opaque is not None and (opaque.dtype != np.uint8 or opaque.shape != (layout.opaque_size,)):
             raise ValueError(f"opaque: expected uint8[{layout.opaque_size}], got {opaque.dtype}{list(opaque.shape)}")
         rows = whole("rows", rows, 0)
         talk = self._talk()
         self.wait()
+        if self._local is not None:
+            receipt = self._apply(self._local, gradient, state, scale, opaque)
+            return receipt if wait else None
         if self._round_open:
             talk.ask(Pull(purpose="evaluate", clock=self.clock, outbox=False, weights=False), expect=Weights)
             self._round_open = False
+        if not isinstance(gradient, np.ndarray) or scale != 1.0:
+            gradient = self._gather(gradient, state, scale)
         gradient = np.ascontiguousarray(gradient)
-        mark = Mark(self._line, self._generation, self.clock + 1)
-        if self._applies_itself:
-            receipt = self._apply(gradient, opaque, mark)
-            return receipt if wait else None
         payload: list[Frame] = []
         if self._outbox is not None:
             _fill(self._outbox, gradient, opaque)
@@ -266,9 +257,10 @@ class Client:
             payload = [gradient.view(np.uint8).data]
             if opaque is not None and layout.opaque_size:
                 payload.append(np.ascontiguousarray(opaque).data)
+            self._vectors.reverse()
         push = Push(
-            generation=mark.generation,
-            clock=mark.clock,
+            generation=self._generation,
+            clock=self.clock + 1,
             base_version=self.version if base_version is None else base_version,
             rows=rows,
             outbox=self._outbox is not None,
@@ -277,18 +269,66 @@ class Client:
         self._in_flight = (push, payload, talk.send(push, payload))
         return self.wait() if wait else None
 
-    def _apply(self, gradient: Float32Array, opaque: ByteArray | None, mark: Mark) -> Receipt:
-        assert self._store is not None
-        verdict = self._store.ledger.check(mark)
-        if verdict == "fenced":
-            raise PushRefused("fenced", f"a newer attempt of partition {self._partition} has taken over")
-        try:
-            outcome = self._store.push(gradient, opaque=opaque, marks=(mark,))
-        except RuntimeError as error:
-            raise PushRefused("closed", str(error)) from None
+    def _apply(
+        self,
+        local: LocalPath,
+        gradient: Float32Array | Sequence[Float32Array],
+        state: Float32Array | None,
+        scale: float,
+        opaque: ByteArray | None,
+    ) -> Receipt:
+        outcome = local.push(self.clock + 1, gradient, state=state, scale=scale, opaque=opaque)
         self.clock += 1
         self.version = outcome.version
+        if outcome.verdict == "duplicate":
+            return Receipt("duplicate", outcome.version)
         return Receipt("applied" if outcome.applied else "refused", outcome.version)
+
+    def _gather(
+        self, gradient: Float32Array | Sequence[Float32Array], state: Float32Array | None, scale: float
+    ) -> Float32Array:
+        """The update as one vector, in the free one of the client's own."""
+        layout, vector = self.layout, self.vector[0]
+        split = layout.trainable_size
+        if isinstance(gradient, np.ndarray):
+            np.multiply(gradient[:split], np.float32(scale), out=vector[:split])
+            vector[split:] = gradient[split:]
+            return vector
+        places = [tensor for tensor in layout.tensors if tensor.role == "trainable"]
+        if len(places) != len(gradient):
+            raise ValueError(f"gradient: expected {len(places)} arrays, got {len(gradient)}")
+        for tensor, part in zip(places, gradient, strict=True):
+            np.multiply(part.reshape(-1), np.float32(scale), out=vector[tensor.offset : tensor.offset + tensor.size])
+        if state is not None:
+            vector[split:] = state
+        return vector
+
+    def send_round(
+        self,
+        gradient: Float32Array | Sequence[Float32Array],
+        *,
+        state: Float32Array | None = None,
+        scale: float = 1.0,
+        opaque: ByteArray | None = None,
+        rows: int = 1,
+        base_version: int | None = None,
+    ) -> None:
+        """``push`` whose reply ``finish_round`` takes, together with the weights of the next round.
+
+        A push to another host is under way meanwhile; on the server's host it has been applied on return.
+        """
+        self._sent = self.push(
+            gradient, state=state, scale=scale, opaque=opaque, rows=rows, base_version=base_version,
+            wait=self._local is not None,
+        )  # fmt: skip
+
+    def finish_round(self, out: Float32Array | None, opaque: ByteArray) -> tuple[Receipt, Turn]:
+        """What became of the round sent last, and the turn to begin the next, as ``begin_round`` gives it."""
+        receipt = self.wait() or self._sent
+        if receipt is None:
+            raise RuntimeError("finish_round: expected a round sent by send_round before")
+        self._sent = None
+        return receipt, self.begin_round(out, opaque, new_epoch=False)
 
     def wait(self) -> Receipt | None:
         """Wait for the push in flight; ``None`` if there is none."""
@@ -318,20 +358,21 @@ class Client:
         self._take(purpose, out, opaque)
         return out
 
-    def begin_round(self, out: Float32Array, opaque: ByteArray, *, new_epoch: bool) -> Turn:
+    def begin_round(self, out: Float32Array | None, opaque: ByteArray, *, new_epoch: bool) -> Turn:
         """Wait for this client's turn to begin round ``clock + 1`` and take the weights for it.
 
+        ``out`` ``None``: the weights are not wanted, because the model's variables are the server's own memory.
         ``new_epoch``: asks the driver's orders even where the mode would not need to ask each round.
         """
         self.wait()
         return self._take("train", out, opaque, ask=new_epoch or self.settings.gated_each_round)
 
-    def end_epoch(self, out: Float32Array, opaque: ByteArray) -> int:
+    def end_epoch(self, out: Float32Array | None, opaque: ByteArray) -> int:
         """Take the weights that contain all rounds this client has pushed (in synchronous mode: everybody's)."""
         self.wait()
         return self._take("evaluate", out, opaque, ask=self.settings.mode == "synchronous").version
 
-    def _take(self, purpose: str, out: Float32Array, opaque: ByteArray | None, *, ask: bool = True) -> Turn:
+    def _take(self, purpose: str, out: Float32Array | None, opaque: ByteArray | None, *, ask: bool = True) -> Turn:
         talk = self._talk()
         local = self._store is not None
         turn = Turn(self.version, False, 0.0)
@@ -344,7 +385,7 @@ class Client:
             turn = Turn(reply.version, reply.stop, reply.learning_rate)
             if self._store is not None:
                 self._store.set_learning_rate(reply.server_learning_rate)
-            if not local:
+            if not local and out is not None:
                 self._unpack(payload, out, opaque)
         if local:
             assert self._store is not None
@@ -398,8 +439,8 @@ class Client:
         if self._conversation is not None:
             self._conversation.close()
             self._conversation = None
-        if hasattr(self, "_vector"):
-            del self._vector, self._outbox
+        if hasattr(self, "_vectors"):
+            del self._vectors, self._outbox, self._local
         if self._store is not None:
             self._store.close()
             self._store = None

@@ -50,12 +50,15 @@ class LocalPath:
         """
         store = self._store
         marks = (Mark(self.line, self.generation, clock),)
+        closed = ""
         try:
             outcome = store.push(
                 gradient, state=state, scale=scale, opaque=opaque, marks=marks, finite=finite, pull=pull, verify=True
             )
         except RuntimeError as error:
-            raise PushRefused("closed", str(error)) from None
+            closed = str(error)
+        if closed:  # raised out here, because the first error's traceback would keep the segment mapped
+            raise PushRefused("closed", closed)
         if outcome.verdict == "new":
             return outcome
         if outcome.verdict == "duplicate":

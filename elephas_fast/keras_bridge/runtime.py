@@ -20,7 +20,8 @@ def start(threads: int | None = None, *, lean: bool = False) -> None:
 
     ``threads`` (intra-op and inter-op) only has an effect before TensorFlow's first operation in this process; later
     calls leave the running pools alone. ``lean``: for a worker, without what Keras imports for its plots and its
-    scikit-learn wrappers, which takes a third of the time. TensorFlow's start-up messages on stderr are dropped unless it fails.
+    scikit-learn wrappers, which takes a third of the time. TensorFlow's start-up messages on stderr are dropped unless
+    it fails.
 
     Raises ``RuntimeError`` where Keras runs on another backend.
     """

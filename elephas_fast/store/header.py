@@ -61,7 +61,12 @@ class Header:
         self.words.store(at, line)
         self.words.store(at + 1, clock)
 
-    def noted(self, buffer: int) -> tuple[int, int]:
-        """(line, clock) that ``note`` recorded."""
+    def forget(self, buffer: int) -> None:
+        """The ledger knows of the round that a buffer holds."""
+        self.words.store(RECORDS + buffer * LINE_WORDS + 1, 0)
+
+    def noted(self, buffer: int) -> tuple[int, int] | None:
+        """(line, clock) of a round that the ledger may not know of."""
         at = RECORDS + buffer * LINE_WORDS
-        return self.words.load(at), self.words.load(at + 1)
+        clock = self.words.load(at + 1)
+        return (self.words.load(at), clock) if clock else None

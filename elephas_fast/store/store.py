@@ -246,11 +246,12 @@ class ParameterStore:
 
         ``gradient``: float32[size]; in the trainable part a gradient or pseudo-gradient, in the rest the values the
         worker has now. Or a list of float32 arrays of any shape, one for each trainable tensor in the layout's order,
-        with the values of the rest in ``state``, float32[size - trainable_size] (``None`` leaves them). Nothing is kept
-        or changed. The trainable part is multiplied by ``scale`` on the way. ``opaque``: uint8[opaque_size] that replace the opaque bytes. ``marks`` are committed to the ledger
-        with the update; with ``verify`` there is one, and the update is applied only if the ledger, under the store's
-        lock where there is one, finds it new. ``finite``: the sender knows that all is finite. ``pull``: float32[size]
-        and uint8[opaque_size] that take the weights and opaque bytes after the push, in the same pass over memory.
+        with the values of the rest in ``state``, float32[size - trainable_size] (``None`` leaves them). Nothing
+        is kept or changed. The trainable part is multiplied by ``scale`` on the way. ``opaque``:
+        uint8[opaque_size] that replace the opaque bytes. ``marks`` are committed to the ledger with the update;
+        with ``verify`` there is one, and the update is applied only if the ledger, under the store's lock where
+        there is one, finds it new. ``finite``: the sender knows that all is finite. ``pull``: float32[size] and
+        uint8[opaque_size] that take the weights and opaque bytes after the push, in the same pass over memory.
 
         Raises ``ValueError`` for a wrong length or dtype, ``RuntimeError`` once closed, and ``TimeoutError`` where
         another process keeps a lock.

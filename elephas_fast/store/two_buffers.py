@@ -46,11 +46,12 @@ class Settled:
         """Commit the round that the current buffer holds if its writer did not; the lock must be held."""
         assert self._ledger is not None
         buffer = self._header.version & 1
-        line, clock = self._header.noted(buffer)
-        if clock:
+        noted = self._header.noted(buffer)
+        if noted is not None:
+            line, clock = noted
             if self._ledger.applied(line) < clock:
                 self._ledger.commit(Mark(line, 0, clock))
-            self._header.note(buffer, 0, 0)
+            self._header.forget(buffer)
 
 
 class TwoBuffers:
@@ -127,6 +128,7 @@ class TwoBuffers:
             self._words.store(VERSION, version + 1)
             for mark in marks:
                 self._ledger.commit(mark)
+            self._header.forget(target)
             return PushOutcome(version + 1, True, nonfinite)
 
     def _write(

@@ -30,9 +30,7 @@ def serve(trainer: Trainer, arrays: Arrays, flat: np.ndarray, opaque: np.ndarray
         trainer.begin_epoch()
         indices = order(arrays.rows, shuffle=True, seed=0, partition=0, epoch=epoch)
         for batches in rounds(arrays.rows, 8, "batch"):
-            update = trainer.single_round(
-                arrays, indices, batches[0], flat, opaque, delta, new_opaque, update="delta"
-            )
+            update = trainer.single_round(arrays, indices, batches[0], flat, opaque, delta, new_opaque, update="delta")
             if isinstance(update.gradient, np.ndarray):
                 assert update.scale == 1.0
                 flat[:split] -= update.gradient[:split]
