@@ -47,6 +47,10 @@ cdef extern from "kernels.hpp" namespace "elephas" nogil:
         Rule rules[11]
 
 
+cdef extern from "blocks.hpp" namespace "elephas" nogil:
+    cpp_bool c_keep_blocks "elephas::keep_blocks"(size_t size, cpp_bool one_arena)
+
+
 cdef extern from "stripes.hpp" namespace "elephas" nogil:
     struct StripeLock:
         pass

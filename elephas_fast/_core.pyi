@@ -329,6 +329,15 @@ def subtract(a: _Floats, b: _Floats, out: _Floats, threads: int = 1) -> int:
 def copy(source: _Floats, out: _Floats, threads: int = 1) -> None:
     """``out = source`` over float32[n], which do not overlap."""
 
+def keep_blocks(size: int, *, one_arena: bool = False) -> bool:
+    """Have the allocator keep freed blocks of up to ``size`` bytes, some tens of them, for the next ones.
+
+    A large block is otherwise given back to the system when it is freed, and its pages are fresh and slow the next
+    time. ``one_arena``: threads started from now on share one heap, without which blocks of more than 64 MiB are not
+    kept. For the whole process and not to be undone. ``False`` where the allocator has no such setting (glibc has).
+    Raises ``ValueError`` for a size below 1.
+    """
+
 def blend(
     weights: _Floats,
     values: _Floats,

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elephas_fast import _core
-from elephas_fast.client.conversation import Conversation, PushRefused
+from elephas_fast.client.conversation import Conversation, PushRefused, copy_floats
 from elephas_fast.client.local import LocalPath
 from elephas_fast.client.road import find_road
+from elephas_fast.client.vectors import Gradient, Vectors
 from elephas_fast.config import TRANSPORTS, ServerSettings, whole
 from elephas_fast.layout import ByteArray, Float32Array, Layout
 from elephas_fast.store import ParameterStore
@@ -40,6 +41,9 @@ from elephas_fast.wire import (
     pack_arrays,
     unpack_arrays,
 )
+
+# Bytes. Pieces of a vector come in blocks of half as much, which malloc is to use again.
+_KEPT_BLOCK: Final = 2 * 2**20
 
 
 @dataclass(frozen=True)
@@ -169,8 +173,8 @@ class Client:
     def _join_segment(self) -> None:
         layout = self.layout
         self._local: LocalPath | None = None
-        self._sent: Receipt | None = None
-        self._outbox: tuple[Float32Array, ByteArray] | None = None
+        self._done: Receipt | None = None
+        outbox = None
         if self._segment is not None:
             assert self._lifeline is not None
             self._lifeline.introduce(self._line, self._generation)
@@ -185,12 +189,10 @@ class Client:
             if self.settings.mode != "synchronous":
                 self._local = LocalPath(self._store, self._line, self._generation)
             elif self._outbox_index >= 0:
-                self._outbox = self._segment.outbox(self._outbox_index)
-        if self._outbox is not None:
-            self._vectors = [self._outbox]
-        else:
-            own = 1 if self._local is not None else 2
-            self._vectors = [(layout.new_flat(), np.zeros(layout.opaque_size, np.uint8)) for _ in range(own)]
+                outbox = self._segment.outbox(self._outbox_index)
+        elif self.transport != "inproc":
+            _core.keep_blocks(_KEPT_BLOCK)
+        self._vectors = Vectors(layout, outbox, 1 if self._local is not None else 2)
 
     @property
     def shared_weights(self) -> tuple[Float32Array, ByteArray] | None:
@@ -206,11 +208,11 @@ class Client:
         under way while the next is computed. In synchronous mode on the server's host they stay the same: leave them
         alone until the next ``pull`` or ``begin_round`` has returned.
         """
-        return self._vectors[0]
+        return self._vectors.free
 
     def push(
         self,
-        gradient: Float32Array | Sequence[Float32Array],
+        gradient: Gradient,
         *,
         state: Float32Array | None = None,
         scale: float = 1.0,
@@ -228,51 +230,71 @@ class Client:
         ``rows`` weighs it in a synchronous mean; ``base_version``: the version it was computed on. One push is in
         flight at a time; in synchronous mode the round of the last one is waited for.
         """
-        layout = self.layout
-        if isinstance(gradient, np.ndarray):
-            if gradient.dtype != np.float32 or gradient.shape != (layout.size,):
-                raise ValueError(
-                    f"gradient: expected float32[{layout.size}], got {gradient.dtype}{list(gradient.shape)}"
-                )
-        elif not isinstance(gradient, list | tuple) or not all(isinstance(part, np.ndarray) for part in gradient):
-            raise ValueError(f"gradient: expected float32[{layout.size}], got {gradient!r}")
-        if opaque is not None and (opaque.dtype != np.uint8 or opaque.shape != (layout.opaque_size,)):
-            raise ValueError(f"opaque: expected uint8[{layout.opaque_size}], got {opaque.dtype}{list(opaque.shape)}")
+        self._talk()
+        self._vectors.check(gradient, opaque)
         rows = whole("rows", rows, 0)
-        talk = self._talk()
         self.wait()
         if self._local is not None:
             receipt = self._apply(self._local, gradient, state, scale, opaque)
             return receipt if wait else None
-        if self._round_open:
-            talk.ask(Pull(purpose="evaluate", clock=self.clock, outbox=False, weights=False), expect=Weights)
-            self._round_open = False
-        if not isinstance(gradient, np.ndarray) or scale != 1.0:
-            gradient = self._gather(gradient, state, scale)
-        gradient = np.ascontiguousarray(gradient)
-        payload: list[Frame] = []
-        if self._outbox is not None:
-            _fill(self._outbox, gradient, opaque)
+        self._send(gradient, state, scale, opaque, rows, base_version, pull=False)
+        return self.wait() if wait else None
+
+    def send_round(
+        self,
+        gradient: Gradient,
+        *,
+        state: Float32Array | None = None,
+        scale: float = 1.0,
+        opaque: ByteArray | None = None,
+        rows: int = 1,
+        base_version: int | None = None,
+    ) -> None:
+        """``push`` whose reply ``finish_round`` takes, together with the weights of the next round, before anything
+        else is asked.
+
+        A push to another host is under way meanwhile; on the server's host it has been applied on return.
+        """
+        self._talk()
+        self._vectors.check(gradient, opaque)
+        rows = whole("rows", rows, 0)
+        self.wait()
+        if self._local is not None:
+            self._done = self._apply(self._local, gradient, state, scale, opaque)
         else:
-            payload = [gradient.view(np.uint8).data]
-            if opaque is not None and layout.opaque_size:
-                payload.append(np.ascontiguousarray(opaque).data)
-            self._vectors.reverse()
+            self._send(gradient, state, scale, opaque, rows, base_version, pull=True)
+
+    def _send(
+        self,
+        gradient: Gradient,
+        state: Float32Array | None,
+        scale: float,
+        opaque: ByteArray | None,
+        rows: int,
+        base_version: int | None,
+        *,
+        pull: bool,
+    ) -> None:
+        talk = self._talk()
+        if self._round_open:
+            talk.ask(Pull(purpose="evaluate", clock=self.clock, weights=False), expect=Weights)
+            self._round_open = False
+        payload = self._vectors.frames(gradient, state, scale, opaque)
         push = Push(
             generation=self._generation,
             clock=self.clock + 1,
             base_version=self.version if base_version is None else base_version,
             rows=rows,
-            outbox=self._outbox is not None,
-            opaque=opaque is not None and layout.opaque_size > 0,
+            outbox=self._vectors.outbox is not None,
+            opaque=opaque is not None and self.layout.opaque_size > 0,
+            pull=pull,
         )
         self._in_flight = (push, payload, talk.send(push, payload))
-        return self.wait() if wait else None
 
     def _apply(
         self,
         local: LocalPath,
-        gradient: Float32Array | Sequence[Float32Array],
+        gradient: Gradient,
         state: Float32Array | None,
         scale: float,
         opaque: ByteArray | None,
@@ -284,67 +306,40 @@ class Client:
             return Receipt("duplicate", outcome.version)
         return Receipt("applied" if outcome.applied else "refused", outcome.version)
 
-    def _gather(
-        self, gradient: Float32Array | Sequence[Float32Array], state: Float32Array | None, scale: float
-    ) -> Float32Array:
-        """The update as one vector, in the free one of the client's own."""
-        layout, vector = self.layout, self.vector[0]
-        split = layout.trainable_size
-        if isinstance(gradient, np.ndarray):
-            np.multiply(gradient[:split], np.float32(scale), out=vector[:split])
-            vector[split:] = gradient[split:]
-            return vector
-        places = [tensor for tensor in layout.tensors if tensor.role == "trainable"]
-        if len(places) != len(gradient):
-            raise ValueError(f"gradient: expected {len(places)} arrays, got {len(gradient)}")
-        for tensor, part in zip(places, gradient, strict=True):
-            np.multiply(part.reshape(-1), np.float32(scale), out=vector[tensor.offset : tensor.offset + tensor.size])
-        if state is not None:
-            vector[split:] = state
-        return vector
-
-    def send_round(
-        self,
-        gradient: Float32Array | Sequence[Float32Array],
-        *,
-        state: Float32Array | None = None,
-        scale: float = 1.0,
-        opaque: ByteArray | None = None,
-        rows: int = 1,
-        base_version: int | None = None,
-    ) -> None:
-        """``push`` whose reply ``finish_round`` takes, together with the weights of the next round.
-
-        A push to another host is under way meanwhile; on the server's host it has been applied on return.
-        """
-        self._sent = self.push(
-            gradient, state=state, scale=scale, opaque=opaque, rows=rows, base_version=base_version,
-            wait=self._local is not None,
-        )  # fmt: skip
-
     def finish_round(self, out: Float32Array | None, opaque: ByteArray) -> tuple[Receipt, Turn]:
         """What became of the round sent last, and the turn to begin the next, as ``begin_round`` gives it."""
-        receipt = self.wait() or self._sent
+        turn: Turn | None = None
+        receipt, self._done = self._done, None
+        if self._in_flight is not None:
+            receipt, turn = self._land(out, opaque)
         if receipt is None:
             raise RuntimeError("finish_round: expected a round sent by send_round before")
-        self._sent = None
-        return receipt, self.begin_round(out, opaque, new_epoch=False)
+        return receipt, turn or self.begin_round(out, opaque, new_epoch=False)
 
     def wait(self) -> Receipt | None:
         """Wait for the push in flight; ``None`` if there is none."""
         if self._in_flight is None:
             return None
+        if self._in_flight[0].pull:
+            raise RuntimeError("a round is in flight: call finish_round first")
+        return self._land(None, None)[0]
+
+    def _land(self, out: Float32Array | None, opaque: ByteArray | None) -> tuple[Receipt, Turn | None]:
+        """The reply to the push in flight: its receipt and, where it brought them, the weights for the next round."""
+        assert self._in_flight is not None
         push, payload, request = self._in_flight
         try:
-            ack, _ = self._talk().wait_for(push, payload, request, Ack)
+            reply, frames = self._talk().wait_for(push, payload, request, (Ack, Weights), out)
         except PushRefused:
             self._in_flight = None
             raise
         self._in_flight = None
-        self._round_open = self.settings.mode == "synchronous"
         self.clock = push.clock
-        self.version = ack.version
-        return Receipt(ack.status, ack.version)
+        if isinstance(reply, Ack):
+            self._round_open = self.settings.mode == "synchronous"
+            self.version = reply.version
+            return Receipt(reply.status, reply.version), None
+        return Receipt(reply.status, reply.pushed), self._turn(reply, frames, out, opaque)
 
     def pull(self, out: Float32Array | None = None, opaque: ByteArray | None = None) -> Float32Array:
         """The current weights, float32[n], into ``out`` or a new array.
@@ -373,36 +368,41 @@ class Client:
         return self._take("evaluate", out, opaque, ask=self.settings.mode == "synchronous").version
 
     def _take(self, purpose: str, out: Float32Array | None, opaque: ByteArray | None, *, ask: bool = True) -> Turn:
-        talk = self._talk()
-        local = self._store is not None
-        turn = Turn(self.version, False, 0.0)
-        if local and purpose == "observe":
+        mapped = self._store is not None
+        if mapped and purpose == "observe":
             ask = False
-        if ask or not local:
-            pull = Pull(purpose=purpose, clock=self.clock, outbox=False, weights=not local)
-            reply, payload = talk.ask(pull, expect=Weights)
-            self._round_open = False
-            turn = Turn(reply.version, reply.stop, reply.learning_rate)
-            if self._store is not None:
-                self._store.set_learning_rate(reply.server_learning_rate)
-            if not local and out is not None:
-                self._unpack(payload, out, opaque)
-        if local:
-            assert self._store is not None
-            version = self._store.version if out is None else self._store.read(out, opaque, timeout=talk.timeout)
-            turn = replace(turn, version=version)
-        self.version = turn.version
-        return turn
+        if not ask and self._store is not None:
+            self.version = self._read(self._store, out, opaque)
+            return Turn(self.version, False, 0.0)
+        pull = Pull(purpose=purpose, clock=self.clock, weights=not mapped)
+        reply, frames = self._talk().ask(pull, expect=Weights, into=out)
+        return self._turn(reply, frames, out, opaque)
 
-    def _unpack(self, payload: Sequence[Frame], out: Float32Array, opaque: ByteArray | None) -> None:
+    def _turn(
+        self, reply: Weights, frames: Sequence[Frame], out: Float32Array | None, opaque: ByteArray | None
+    ) -> Turn:
+        """The turn a reply gives, with the weights in ``out`` and ``opaque``."""
+        self._round_open = False
+        self.version = reply.version
+        if self._store is not None:
+            self._store.set_learning_rate(reply.server_learning_rate)
+            self.version = self._read(self._store, out, opaque)
+        elif out is not None:
+            self._unpack(reply, frames, out, opaque)
+        return Turn(self.version, reply.stop, reply.learning_rate)
+
+    def _read(self, store: ParameterStore, out: Float32Array | None, opaque: ByteArray | None) -> int:
+        return store.version if out is None else store.read(out, opaque, timeout=self._talk().timeout)
+
+    def _unpack(self, reply: Weights, frames: Sequence[Frame], out: Float32Array, opaque: ByteArray | None) -> None:
         layout = self.layout
-        expected = [4 * layout.size] + ([layout.opaque_size] if layout.opaque_size else [])
-        if [len(frame) for frame in payload] != expected:
-            raise PushRefused("protocol", f"expected weights of {expected} bytes, got {[len(f) for f in payload]}")
-        received = np.frombuffer(payload[0], np.float32)
-        _core.copy(received if received.flags.aligned else received.copy(), out)
+        expected = ([] if reply.in_parts else [4 * layout.size]) + ([layout.opaque_size] if layout.opaque_size else [])
+        if [len(frame) for frame in frames] != expected:
+            raise PushRefused("protocol", f"expected weights of {expected} bytes, got {[len(f) for f in frames]}")
+        if not reply.in_parts:
+            copy_floats(frames[0], out)
         if opaque is not None and layout.opaque_size:
-            opaque[:] = np.frombuffer(payload[1], np.uint8)
+            opaque[:] = np.frombuffer(frames[-1], np.uint8)
 
     def report(self, report: Report, *metric_states: Sequence[NDArray[Any]]) -> None:
         """Tell the driver what this partition has done, for 'epoch' with the states of its metrics."""
@@ -440,7 +440,7 @@ class Client:
             self._conversation.close()
             self._conversation = None
         if hasattr(self, "_vectors"):
-            del self._vectors, self._outbox, self._local
+            del self._vectors, self._local
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -461,10 +461,3 @@ class Client:
         if self._conversation is None:
             raise RuntimeError("the client is closed")
         return self._conversation
-
-
-def _fill(outbox: tuple[Float32Array, ByteArray], gradient: Float32Array, opaque: ByteArray | None) -> None:
-    if gradient.__array_interface__["data"][0] != outbox[0].__array_interface__["data"][0]:
-        _core.copy(gradient, outbox[0])
-    if opaque is not None and opaque is not outbox[1]:
-        outbox[1][:] = opaque

@@ -6,15 +6,21 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
+import numpy as np
+
+from elephas_fast import _core
+from elephas_fast.layout import Float32Array
 from elephas_fast.transport import Address, Channel
-from elephas_fast.wire import Error, Frame, Goodbye, Message, ProtocolError, Wait, decode, encode
+from elephas_fast.wire import Error, Frame, Goodbye, Message, Part, ProtocolError, Wait, Weights, decode, encode
 
 _RESEND_FIRST: Final = 2.0
 _RESEND_MOST: Final = 20.0
 _LEAVE_SECONDS: Final = 0.5
+_SLOW_LINK: Final = 10e6  # bytes per second that a large request is given before it is sent again
+
+Expected = type[Message] | tuple[type[Message], ...]
 
 
 class ServerUnreachable(ConnectionError):
@@ -66,23 +72,31 @@ class Conversation:
     def send(self, message: Message, payload: Sequence[Frame] = ()) -> int:
         """Send a request and return its number. ``payload`` must stay unchanged until the reply has come."""
         self._last_request += 1
-        self._channel.send(encode(replace(message, request=self._last_request), payload), self.timeout)
+        self._channel.send(encode(message, payload, request=self._last_request), self.timeout)
         return self._last_request
 
-    def ask(self, message: Message, payload: Sequence[Frame] = (), *, expect: type) -> tuple[Any, list[Frame]]:
-        """Send a request and wait for its reply and the reply's payload."""
-        return self.wait_for(message, payload, self.send(message, payload), expect)
+    def ask(
+        self, message: Message, payload: Sequence[Frame] = (), *, expect: Expected, into: Float32Array | None = None
+    ) -> tuple[Any, list[Frame]]:
+        """Send a request and wait for its reply and the reply's payload; see ``wait_for``."""
+        return self.wait_for(message, payload, self.send(message, payload), expect, into)
 
     def wait_for(
-        self, message: Message, payload: Sequence[Frame], request: int, expect: type
+        self,
+        message: Message,
+        payload: Sequence[Frame],
+        request: int,
+        expect: Expected,
+        into: Float32Array | None = None,
     ) -> tuple[Any, list[Frame]]:
         """The reply, of type ``expect``, to a request sent before.
 
-        Raises ``ServerUnreachable`` after the deadline and ``PushRefused`` for an error reply.
+        ``into``: takes a vector that comes in parts, which are copied as they come. Raises ``ServerUnreachable`` after
+        the deadline and ``PushRefused`` for an error reply.
         """
         lost_at = time.monotonic() + self.timeout
         late_at = time.monotonic() + self._patience
-        pause = _RESEND_FIRST
+        pause = _RESEND_FIRST + sum(map(len, payload)) / _SLOW_LINK
         reason = ""
         while True:
             now = time.monotonic()
@@ -100,6 +114,9 @@ class Conversation:
             reply, reply_payload = decode(frames)
             if reply.request != request:
                 continue
+            if isinstance(reply, Weights) and reply.in_parts and not self._collect(request, into):
+                request = self.send(message, payload)
+                continue
             lost_at = time.monotonic() + self.timeout
             if isinstance(reply, expect):
                 return reply, reply_payload
@@ -112,8 +129,27 @@ class Conversation:
             elif isinstance(reply, Error):
                 raise PushRefused(reply.code, reply.text)
             else:
-                raise PushRefused("protocol", f"expected {expect.__name__}, got {type(reply).__name__}")
+                raise PushRefused("protocol", f"expected {_names(expect)}, got {type(reply).__name__}")
             request = self.send(message, payload)
+
+    def _collect(self, request: int, into: Float32Array | None) -> bool:
+        """Copy the parts of a vector as they come; ``False`` if the rest of them does not."""
+        if into is None:
+            raise PushRefused("protocol", "expected no weights, got a vector in parts")
+        at = 0
+        while at < len(into):
+            frames = self._channel.receive(_RESEND_FIRST)
+            if frames is None:
+                return False
+            part, payload = decode(frames)
+            if part.request != request:
+                continue
+            count = len(payload[0]) // 4 if payload else 0
+            if not isinstance(part, Part) or part.offset != at or not 0 < count <= len(into) - at:
+                raise PushRefused("protocol", f"expected the part of the weights from element {at} on, got {part}")
+            copy_floats(payload[0], into[at : at + count])
+            at += count
+        return True
 
     def close(self) -> None:
         """Say goodbye and see it answered, within half a second: what is unsent when a channel closes is dropped."""
@@ -128,3 +164,13 @@ class Conversation:
 
     def _unreachable(self, what: str) -> ServerUnreachable:
         return ServerUnreachable(f"the parameter server at {self._address} {what}; {self._standing()}")
+
+
+def copy_floats(frame: Frame, out: Float32Array) -> None:
+    """Copy a frame of as many float32 numbers as ``out`` has."""
+    received = np.frombuffer(frame, np.float32)
+    _core.copy(received if received.flags.aligned else received.copy(), out)
+
+
+def _names(expect: Expected) -> str:
+    return " or ".join(kind.__name__ for kind in (expect if isinstance(expect, tuple) else (expect,)))

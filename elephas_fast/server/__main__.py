@@ -13,6 +13,7 @@ import signal
 import sys
 from typing import Any
 
+from elephas_fast import _core
 from elephas_fast.config import ServerSettings
 from elephas_fast.layout import Layout
 from elephas_fast.server.server import ParameterServer
@@ -35,6 +36,7 @@ def main() -> int:
 def run(task: dict[str, Any]) -> None:
     """Serve the segment of ``task`` (see ``cluster``) until standard input ends or the parent changes."""
     settings = ServerSettings.from_json(task["settings"])
+    _core.keep_blocks(task["max_message_bytes"], one_arena=True)
     store = ParameterStore.attach(
         Segment.attach(task["segment_fd"]),
         settings.optimizer,

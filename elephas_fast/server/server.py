@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -14,12 +13,13 @@ import numpy as np
 from elephas_fast.config import ServerSettings
 from elephas_fast.layout import ByteArray, Float32Array
 from elephas_fast.server.gate import Gate, Orders
+from elephas_fast.server.outgoing import Outgoing
 from elephas_fast.server.reports import Reports
 from elephas_fast.server.round import Contribution, Mean, last_opaque
+from elephas_fast.server.sessions import Refused, Session, Sessions
 from elephas_fast.store import Counter, Mark, ParameterStore
-from elephas_fast.transport import Handover, Lifeline, Listener
+from elephas_fast.transport import Handover, Listener
 from elephas_fast.wire import (
-    PROTOCOL_VERSION,
     Ack,
     Close,
     Error,
@@ -36,7 +36,6 @@ from elephas_fast.wire import (
     Steer,
     Wait,
     Weights,
-    Welcome,
     decode,
     encode,
 )
@@ -47,15 +46,7 @@ _TICK_SECONDS: Final = 0.25
 log = logging.getLogger("elephas_fast.server")
 
 
-@dataclass
-class _Session:
-    """A client that has said hello."""
-
-    peer: Any
-    line: int
-    generation: int
-    outbox: int
-    is_partition: bool
+Replies = Iterable[tuple[Message, list[Frame]]]
 
 
 @dataclass(frozen=True)
@@ -63,14 +54,6 @@ class _Parked:
     peer: Any
     pull: Pull
     since: float
-
-
-class _Refused(Exception):
-    """A request that is answered with an ``Error``."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 class ParameterServer:
@@ -96,24 +79,17 @@ class ParameterServer:
         self._store = store
         self._settings = settings
         self._listener = listener
-        self._key = key
-        self._handover = handover
-        self._sessions: dict[Any, _Session] = {}
-        self._free_outboxes = list(range(store.segment.shape.outboxes - 1, -1, -1))
-        self._lifelines: dict[int, Lifeline] = {}
         self._pending: dict[int, Contribution] = {}
         self._parked: list[_Parked] = []
         self._reports = Reports()
         self._gate = Gate(settings.workers, settings.mode == "synchronous", settings.staleness, store.ledger.applied)
         self._mean = Mean(store.layout.size, settings.threads)
-        store.ledger.reserve(settings.partitions)
-        if handover is not None:
-            listener.watch(handover.fileno(), self._hand_over)
+        self._sessions = Sessions(store, settings, self._gate, listener, key, handover, self._drop)
 
     def serve(self, alive: Callable[[], bool] = lambda: True) -> None:
         """Answer requests until ``running`` or ``alive()`` is false; both are looked at four times a second."""
         while self.running and alive():
-            for peer, frames in self._listener.poll(_TICK_SECONDS):
+            for peer, frames in self._listener.messages(_TICK_SECONDS):
                 self._answer(peer, frames)
             self._unpark()
 
@@ -122,34 +98,35 @@ class ParameterServer:
         try:
             message, payload = decode(frames)
             request = message.request
-            reply, reply_payload = self._handle(peer, message, payload)
+            replies = self._handle(peer, message, payload)
         except ProtocolError as error:
             self._store.count(Counter.DAMAGED)
-            reply, reply_payload = Error(code="protocol", text=str(error)[:1000]), []
-        except _Refused as refused:
-            reply, reply_payload = Error(code=refused.code, text=str(refused)[:1000]), []
+            replies = _alone(Error(code="protocol", text=str(error)[:1000]))
+        except Refused as refused:
+            replies = _alone(Error(code=refused.code, text=str(refused)[:1000]))
         except Exception as error:
             log.exception("request failed")
-            reply, reply_payload = Error(code="internal", text=f"{type(error).__name__}: {error}"[:1000]), []
-        if reply is not None:
-            self._reply(peer, replace(reply, request=request), reply_payload)
+            replies = _alone(Error(code="internal", text=f"{type(error).__name__}: {error}"[:1000]))
+        self._reply(peer, request, replies)
 
-    def _reply(self, peer: Any, message: Message, payload: list[Frame]) -> None:
-        self._listener.send(peer, encode(message, payload))
+    def _reply(self, peer: Any, request: int, replies: Replies) -> None:
+        for message, payload in replies:
+            if not self._listener.send(peer, encode(message, payload, request=request)):
+                return
 
-    def _handle(self, peer: Any, message: Message, payload: list[Frame]) -> tuple[Message | None, list[Frame]]:
+    def _handle(self, peer: Any, message: Message, payload: list[Frame]) -> Replies:
         if isinstance(message, Hello):
-            return self._hello(peer, message), []
-        session = self._sessions.get(peer)
+            return _alone(self._sessions.hello(peer, message))
+        session = self._sessions.find(peer)
         if session is None:
-            raise _Refused("hello", "expected Hello as the first message of a connection")
+            raise Refused("hello", "expected Hello as the first message of a connection")
         match message:
             case Push():
-                return self._push(session, message, payload), []
+                return self._push(session, message, payload)
             case Pull():
                 return self._pull(session, message)
             case Report():
-                return self._report(session, message, payload), []
+                self._report(session, message, payload)
             case Observe(seen=seen):
                 return self._observed(seen)
             case Steer():
@@ -157,87 +134,62 @@ class ParameterServer:
                     message.released, message.stop_at, message.learning_rate, message.server_learning_rate
                 )
                 self._store.set_learning_rate(message.server_learning_rate)
-                return Ack(status="applied", clock=0, version=self._store.version), []
             case Close():
                 self._store.stop_accepting()
-                return Ack(status="applied", clock=0, version=self._store.version), []
             case Goodbye():
                 self._drop(session)
-                return Ack(status="applied", clock=0, version=self._store.version), []
             case _:
                 raise ProtocolError(f"{type(message).__name__}: a server does not take this message")
+        return _alone(Ack(status="applied", clock=0, version=self._store.version))
 
-    def _hello(self, peer: Any, hello: Hello) -> Message:
-        if hello.protocol != PROTOCOL_VERSION:
-            raise _Refused("protocol", f"expected protocol {PROTOCOL_VERSION}, got {hello.protocol}: update the peer")
-        if not hmac.compare_digest(hello.key, self._key):
-            self._store.count(Counter.DAMAGED)
-            raise _Refused("key", "the key does not belong to this fit")
-        ledger = self._store.ledger
-        old = self._sessions.get(peer)
-        is_partition = hello.partition >= 0
-        if is_partition:
-            if hello.partition >= self._settings.partitions:
-                raise _Refused("protocol", f"expected a partition below {self._settings.partitions}")
-            line = hello.partition
-            admitted = ledger.hello(line, hello.attempt)
-            if admitted is None:
-                self._store.count(Counter.FENCED)
-                raise _Refused("fenced", f"a newer attempt of partition {line} has taken over")
-        else:
-            opened = old.line if old is not None else ledger.open_line()
-            if opened is None:
-                raise _Refused("full", "all lines of the ledger are taken, no more clients are admitted")
-            line = opened
-            admitted = ledger.hello(line, 0)
-            assert admitted is not None
-        if ledger.abandon(line):
-            self._store.count(Counter.PARTIAL)
-            admitted = (admitted[0], ledger.applied(line))
-        outbox = old.outbox if old is not None else -1
-        if hello.outbox and outbox < 0 and self._free_outboxes:
-            outbox = self._free_outboxes.pop()
-        self._sessions[peer] = _Session(peer, line, admitted[0], outbox, is_partition)
-        if hello.rounds or is_partition:
-            self._gate.join(line, hello.rounds, newcomer=not is_partition and old is None)
-        return Welcome(
-            line=line,
-            generation=admitted[0],
-            clock=admitted[1],
-            version=self._store.version,
-            outbox=outbox,
-            fingerprint=self._store.layout.fingerprint,
-            layout=self._store.layout.to_json(),
-            settings=self._settings.to_json(),
-        )
-
-    def _push(self, session: _Session, push: Push, payload: list[Frame]) -> Message:
+    def _push(self, session: Session, push: Push, payload: list[Frame]) -> Replies:
         store = self._store
         mark = Mark(session.line, push.generation, push.clock)
         if store.closed:
             store.count(Counter.LATE)
-            raise _Refused("closed", "the fit has ended and takes no more updates")
+            raise Refused("closed", "the fit has ended and takes no more updates")
         verdict = store.ledger.check(mark)
         if verdict == "fenced":
             store.count(Counter.FENCED)
-            raise _Refused("fenced", f"a newer attempt of partition {session.line} has taken over")
+            raise Refused("fenced", f"a newer attempt of partition {session.line} has taken over")
         pending = self._pending.get(session.line)
         if verdict == "duplicate" or (pending is not None and pending.mark.clock == push.clock):
             store.count(Counter.DUPLICATE)
-            return Ack(status="duplicate", clock=push.clock, version=store.version)
+            return self._pushed(session, push, "duplicate", store.version)
         if verdict == "gap":
             applied = store.ledger.applied(session.line)
-            raise _Refused("gap", f"expected round {applied + 1} of line {session.line}, got {push.clock}")
+            raise Refused("gap", f"expected round {applied + 1} of line {session.line}, got {push.clock}")
         gradient, opaque = self._vectors(session, push, payload)
         if self._settings.mode == "synchronous":
             finite = store.admits(gradient)
             self._pending[session.line] = Contribution(mark, push.rows, gradient, opaque, finite)
             self._complete_round()
-            return Ack(status="accepted" if finite else "refused", clock=push.clock, version=store.version)
-        outcome = store.push(gradient, opaque=opaque, marks=(mark,))
-        return Ack(status="applied" if outcome.applied else "refused", clock=push.clock, version=outcome.version)
+            return self._pushed(session, push, "accepted" if finite else "refused", store.version)
+        vectors = (
+            Outgoing(store.layout) if push.pull and not push.outbox and self._may_begin(session, push.clock) else None
+        )
+        pull = None if vectors is None else (vectors.flat, vectors.opaque)
+        outcome = store.push(gradient, opaque=opaque, marks=(mark,), pull=pull)
+        status = "applied" if outcome.applied else "refused"
+        if vectors is None:
+            return self._pushed(session, push, status, outcome.version)
+        return vectors.messages(
+            self._weights(session, push.clock, outcome.version, status=status, pushed=outcome.version)
+        )
 
-    def _vectors(self, session: _Session, push: Push, payload: list[Frame]) -> tuple[Float32Array, ByteArray | None]:
+    def _pushed(self, session: Session, push: Push, status: str, version: int) -> Replies:
+        """The reply to a push that has been dealt with."""
+        if not push.pull or not self._may_begin(session, push.clock):
+            return _alone(Ack(status=status, clock=push.clock, version=version))
+        return self._current(session, push.clock, wanted=not push.outbox, status=status, pushed=version)
+
+    def _may_begin(self, session: Session, clock: int) -> bool:
+        """Whether the round after ``clock`` may begin now, or never will."""
+        if self._gate.must_stop(session.line, clock):
+            return True
+        return not self._gate.why_wait(session.line, clock, training=True)
+
+    def _vectors(self, session: Session, push: Push, payload: list[Frame]) -> tuple[Float32Array, ByteArray | None]:
         layout = self._store.layout
         if push.outbox:
             if session.outbox < 0 or payload:
@@ -269,39 +221,42 @@ class ParameterServer:
             if pending.orphan:
                 self._store.ledger.close_line(pending.mark.line)
 
-    def _pull(self, session: _Session, pull: Pull) -> tuple[Message | None, list[Frame]]:
+    def _pull(self, session: Session, pull: Pull) -> Replies:
         if pull.purpose not in ("train", "evaluate", "observe"):
             raise ProtocolError(f"Pull.purpose: expected train, evaluate or observe, got {pull.purpose}")
-        if pull.purpose != "observe":
-            training = pull.purpose == "train"
-            if not (training and self._gate.must_stop(session.line, pull.clock)) and self._gate.why_wait(
-                session.line, pull.clock, training=training
-            ):
-                self._parked.append(_Parked(session.peer, pull, time.monotonic()))
-                return None, []
-        return self._weights(session, pull)
+        if self._why_wait(session, pull):
+            self._parked.append(_Parked(session.peer, pull, time.monotonic()))
+            return ()
+        return self._current(session, pull.clock, training=pull.purpose == "train", wanted=pull.weights)
 
-    def _weights(self, session: _Session, pull: Pull) -> tuple[Message, list[Frame]]:
-        store, layout = self._store, self._store.layout
-        payload: list[Frame] = []
-        version = store.version
-        if pull.weights:
-            if pull.outbox and session.outbox >= 0:
-                flat, opaque = store.segment.outbox(session.outbox)
-            else:
-                flat, opaque = np.empty(layout.size, np.float32), np.empty(layout.opaque_size, np.uint8)
-                payload = [flat.view(np.uint8).data]
-                if layout.opaque_size:
-                    payload.append(opaque.data)
-            version = store.read(flat, opaque)
-        stop = pull.purpose == "train" and self._gate.must_stop(session.line, pull.clock)
+    def _why_wait(self, session: Session, pull: Pull) -> str:
+        training = pull.purpose == "train"
+        if pull.purpose == "observe" or (training and self._gate.must_stop(session.line, pull.clock)):
+            return ""
+        return self._gate.why_wait(session.line, pull.clock, training=training)
+
+    def _current(
+        self, session: Session, clock: int, *, wanted: bool, training: bool = True, status: str = "", pushed: int = 0
+    ) -> Replies:
+        """The weights as they are, with the vectors if they are ``wanted``."""
+        vectors = Outgoing(self._store.layout) if wanted else None
+        version = self._store.version if vectors is None else self._store.read(vectors.flat, vectors.opaque)
+        weights = self._weights(session, clock, version, training=training, status=status, pushed=pushed)
+        return _alone(weights) if vectors is None else vectors.messages(weights)
+
+    def _weights(
+        self, session: Session, clock: int, version: int, *, training: bool = True, status: str = "", pushed: int = 0
+    ) -> Weights:
         orders = self._gate.orders
         return Weights(
             version=version,
-            stop=stop,
+            stop=training and self._gate.must_stop(session.line, clock),
             learning_rate=orders.learning_rate,
             server_learning_rate=orders.server_learning_rate,
-        ), payload
+            status=status,
+            clock=clock,
+            pushed=pushed,
+        )
 
     def _unpark(self) -> None:
         if not self._parked:
@@ -309,40 +264,35 @@ class ParameterServer:
         parked, self._parked = self._parked, []
         now = time.monotonic()
         for entry in parked:
-            session = self._sessions.get(entry.peer)
+            session, pull = self._sessions.find(entry.peer), entry.pull
             if session is None:
                 continue
-            training = entry.pull.purpose == "train"
-            stopped = training and self._gate.must_stop(session.line, entry.pull.clock)
-            reason = "" if stopped else self._gate.why_wait(session.line, entry.pull.clock, training=training)
+            reason = self._why_wait(session, pull)
             if not reason:
-                reply, payload = self._weights(session, entry.pull)
-                self._reply(entry.peer, replace(reply, request=entry.pull.request), payload)
+                replies = self._current(session, pull.clock, training=pull.purpose == "train", wanted=pull.weights)
+                self._reply(entry.peer, pull.request, replies)
             elif now - entry.since > _PARK_SECONDS:
-                self._reply(entry.peer, Wait(request=entry.pull.request, reason=reason), [])
+                self._reply(entry.peer, pull.request, _alone(Wait(reason=reason)))
             else:
                 self._parked.append(entry)
 
-    def _report(self, session: _Session, report: Report, payload: list[Frame]) -> Message:
+    def _report(self, session: Session, report: Report, payload: list[Frame]) -> None:
         self._reports.add(report, payload)
         if report.kind == "done":
             self._store.ledger.finish(session.line)
             self._gate.leave(session.line)
             self._complete_round()
-        return Ack(status="applied", clock=0, version=self._store.version)
 
-    def _observed(self, seen: int) -> tuple[Message, list[Frame]]:
+    def _observed(self, seen: int) -> Replies:
         seen, frames, more = self._reports.after(seen)
         faults = tuple(self._store.counts().values())
-        return Observed(seen=seen, more=more, version=self._store.version, faults=faults), frames
+        return _alone(Observed(seen=seen, more=more, version=self._store.version, faults=faults), frames)
 
-    def _drop(self, session: _Session) -> None:
-        self._sessions.pop(session.peer, None)
+    def _drop(self, session: Session) -> None:
         pending = self._pending.get(session.line)
-        if session.outbox >= 0:
-            if pending is not None:
-                pending.detach()
-            self._free_outboxes.append(session.outbox)
+        if session.outbox >= 0 and pending is not None:
+            pending.detach()
+        self._sessions.drop(session)
         if not session.is_partition:
             self._gate.leave(session.line)
             if pending is None:
@@ -351,30 +301,11 @@ class ParameterServer:
                 pending.orphan = True
             self._complete_round()
 
-    def _hand_over(self) -> None:
-        assert self._handover is not None
-        lifeline = self._handover.accept()
-        if lifeline is None:
-            self._store.count(Counter.DAMAGED)
-            return
-        self._lifelines[lifeline.fileno()] = lifeline
-        self._listener.watch(lifeline.fileno(), lambda: self._look_after(lifeline))
-
-    def _look_after(self, lifeline: Lifeline) -> None:
-        """Drop the session of a local client that has died."""
-        if lifeline.still_there():
-            return
-        self._listener.unwatch(lifeline.fileno())
-        del self._lifelines[lifeline.fileno()]
-        lifeline.close()
-        for session in [s for s in self._sessions.values() if (s.line, s.generation) == lifeline.owner]:
-            if self._settings.mode == "hogwild" and self._store.ledger.abandon(session.line):
-                self._store.count(Counter.PARTIAL)
-            self._drop(session)
-
     def close(self) -> None:
         """Close the connections this server opened itself. The caller closes listener, handover and store."""
-        for fd, lifeline in self._lifelines.items():
-            self._listener.unwatch(fd)
-            lifeline.close()
-        self._lifelines.clear()
+        self._sessions.close()
+
+
+def _alone(message: Message, payload: Sequence[Frame] = ()) -> Replies:
+    """A reply of one message."""
+    return [(message, [*payload])]

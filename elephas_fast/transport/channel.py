@@ -11,13 +11,14 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import zmq
 
-_COPY_BELOW: Final = 64 * 1024
+_COPY_BELOW: Final = 512 * 1024  # bytes: sending without a copy costs a call back from another thread
 _QUEUE: Final = 64
+_AT_ONCE: Final = 64
 _HEARTBEAT_MS: Final = 1000
 _HEARTBEAT_TIMEOUT_MS: Final = 5000
 SCHEMES: Final = ("inproc", "ipc", "tcp")
@@ -89,7 +90,7 @@ class Channel:
     def send(self, frames: Sequence[Frame], timeout: float) -> bool:
         """Queue one message; ``False`` if there was no room within ``timeout`` seconds.
 
-        Frames of 64 KiB and more are sent without a copy: keep them unchanged until the peer has answered.
+        Frames of 512 KiB and more are sent without a copy: keep them unchanged until the peer has answered.
         """
         assert self._socket is not None
         deadline = time.monotonic() + timeout
@@ -120,7 +121,11 @@ class Channel:
 
 
 class Listener:
-    """A server's sockets, all read by one ``poll``. ``endpoints`` are what was bound, ports filled in."""
+    """A server's sockets, all read together. ``endpoints`` are what was bound, ports filled in.
+
+    A frame of more than ``max_message_bytes`` ends its connection; replies that hold as much, and some more, may wait
+    for a peer that does not read.
+    """
 
     def __init__(self, endpoints: Sequence[str], max_message_bytes: int) -> None:
         self.endpoints: list[str] = []
@@ -133,6 +138,7 @@ class Listener:
             socket = _contexts.acquire().socket(zmq.ROUTER)
             self._sockets.append(socket)
             _configure(socket)
+            socket.setsockopt(zmq.SNDHWM, _QUEUE + max_message_bytes // _COPY_BELOW)
             socket.setsockopt(zmq.MAXMSGSIZE, max_message_bytes)
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
             socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
@@ -146,7 +152,7 @@ class Listener:
             self._poller.register(socket, zmq.POLLIN)
 
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
-        """Call ``ready()`` from ``poll`` whenever the descriptor can be read."""
+        """Call ``ready()`` from ``messages`` whenever the descriptor can be read."""
         self._watched[fd] = ready
         self._poller.register(fd, zmq.POLLIN)
 
@@ -155,22 +161,22 @@ class Listener:
         if self._watched.pop(fd, None) is not None:
             self._poller.unregister(fd)
 
-    def poll(self, timeout: float) -> list[tuple[Any, list[memoryview]]]:
-        """Messages that have come, at most one from each socket: ``(peer, frames)``. Waits up to ``timeout``."""
-        messages: list[tuple[Any, list[memoryview]]] = []
+    def messages(self, timeout: float) -> Iterator[tuple[Any, list[memoryview]]]:
+        """Messages that have come, ``(peer, frames)``, after waiting up to ``timeout`` for the first. Peers
+        that have sent several take turns."""
         for source, _ in self._poller.poll(max(0, int(timeout * 1000))):
             if isinstance(source, int):
                 ready = self._watched.get(source)
                 if ready is not None:
                     ready()
                 continue
-            try:
-                identity, *frames = source.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                continue
-            peer = (self._sockets.index(source), identity.bytes)
-            messages.append((peer, [frame.buffer for frame in frames]))
-        return messages
+            index = self._sockets.index(source)
+            for _ in range(_AT_ONCE):
+                try:
+                    identity, *frames = source.recv_multipart(zmq.NOBLOCK, copy=False)
+                except zmq.Again:
+                    break
+                yield (index, identity.bytes), [frame.buffer for frame in frames]
 
     def send(self, peer: Any, frames: Sequence[Frame]) -> bool:
         """Send to a peer; ``False`` if it has gone or does not read. Large frames must stay unchanged afterwards."""

@@ -24,22 +24,23 @@ class ProtocolError(ValueError):
     """A peer sent what this protocol does not allow; the message says what was expected and what came."""
 
 
-def encode(message: Message, payload: Sequence[Frame] = ()) -> list[Frame]:
+def encode(message: Message, payload: Sequence[Frame] = (), *, request: int | None = None) -> list[Frame]:
     """The frames of a message. ``payload`` is passed on as it is (the caller keeps it unchanged until it is sent).
 
-    Raises ``ValueError`` where a field is out of its bounds: that is a mistake on this side.
+    ``request`` replaces the message's own number. Raises ``ValueError`` where a field is out of its bounds: that is a
+    mistake on this side.
     """
     kind = type(message)
     if len(payload) > kind.PAYLOAD:
         raise ValueError(f"{kind.__name__}: expected at most {kind.PAYLOAD} payload frames, got {len(payload)}")
-    values: list[Any] = [kind.CODE]
-    for name, check in _checks(kind):
-        value = getattr(message, name)
-        problem = check(value)
-        if problem:
-            raise ValueError(f"{kind.__name__}.{name}: {problem}")
-        values.append(value)
-    return [msgpack.packb(values), *payload]
+    plan = _plan(kind.CODE)
+    values = plan.values_of(message)
+    if request is not None:
+        values = (request, *values[1:])
+    problem = plan.problem(values)
+    if problem:
+        raise ValueError(problem)
+    return [msgpack.packb((kind.CODE, *values)), *payload]
 
 
 def decode(frames: Sequence[Frame]) -> tuple[Message, list[Frame]]:
@@ -69,29 +70,66 @@ def decode(frames: Sequence[Frame]) -> tuple[Message, list[Frame]]:
     kind = MESSAGES.get(values[0])
     if kind is None:
         raise ProtocolError(f"header: expected a known message code, got {values[0]}")
-    checks = _checks(kind)
-    if len(values) != len(checks) + 1:
-        raise ProtocolError(f"{kind.__name__}: expected {len(checks)} fields, got {len(values) - 1}")
+    plan = _plan(kind.CODE)
+    values = values[1:]
+    if len(values) != len(plan.names):
+        raise ProtocolError(f"{kind.__name__}: expected {len(plan.names)} fields, got {len(values)}")
     payload = list(frames[1:])
     if len(payload) > kind.PAYLOAD:
         raise ProtocolError(f"{kind.__name__}: expected at most {kind.PAYLOAD} payload frames, got {len(payload)}")
-    arguments: dict[str, Any] = {}
-    for (name, check), value in zip(checks, values[1:], strict=True):
-        problem = check(value)
-        if problem:
-            raise ProtocolError(f"{kind.__name__}.{name}: {problem}")
-        arguments[name] = value
-    return kind(**arguments), payload
+    problem = plan.problem(values)
+    if problem:
+        raise ProtocolError(problem)
+    message = kind.__new__(kind)  # every field is checked and set: what a frozen dataclass sets one by one
+    message.__dict__.update(zip(plan.names, values, strict=True))
+    return message, payload
 
 
-def _checks(kind: type[Message]) -> list[tuple[str, Any]]:
-    """For each field a function that says in words what is wrong with a value, or returns an empty string."""
-    return _checks_by_code(kind.CODE)
+class _Plan:
+    """How the fields of one kind of message are read and checked.
+
+    Nearly every message is good: types and bounds are compared first, and only where that fails the checks that say
+    in words what is wrong.
+    """
+
+    def __init__(self, kind: type[Message]) -> None:
+        declared = fields(kind)
+        self.names = tuple(f.name for f in declared)
+        self._kind = kind.__name__
+        self._checks = [_CHECKERS[str(f.type)](f.metadata) for f in declared]
+        self._types = tuple(_TYPES[str(f.type)] for f in declared)
+        numbers = [(i, f.metadata) for i, f in enumerate(declared) if str(f.type) in ("int", "float")]
+        self._bounds = [(i, bounds["least"], bounds["most"]) for i, bounds in numbers]
+        self._sizes = [(i, f.metadata["most"]) for i, f in enumerate(declared) if str(f.type) in ("str", "bytes")]
+        self._needs_words = tuple in self._types
+
+    def values_of(self, message: Message) -> tuple[Any, ...]:
+        given = message.__dict__
+        return tuple([given[name] for name in self.names])
+
+    def problem(self, values: tuple[Any, ...]) -> str:
+        """What is wrong with the values, naming the field; empty if nothing is."""
+        if not self._needs_words and tuple(map(type, values)) == self._types:
+            for index, least, most in self._bounds:
+                if not least <= values[index] <= most:
+                    return self._in_words(values)
+            for index, most in self._sizes:
+                if len(values[index]) > most:
+                    return self._in_words(values)
+            return ""
+        return self._in_words(values)
+
+    def _in_words(self, values: tuple[Any, ...]) -> str:
+        for name, check, value in zip(self.names, self._checks, values, strict=True):
+            problem = check(value)
+            if problem:
+                return f"{self._kind}.{name}: {problem}"
+        return ""
 
 
 @cache
-def _checks_by_code(code: int) -> list[tuple[str, Any]]:
-    return [(f.name, _CHECKERS[str(f.type)](f.metadata)) for f in fields(MESSAGES[code])]
+def _plan(code: int) -> _Plan:
+    return _Plan(MESSAGES[code])
 
 
 def _number(expected: type[int] | type[float]) -> Any:
@@ -149,3 +187,7 @@ _CHECKERS: Final = {
     "bool": _flag,
     "tuple[int, ...]": _counts,
 }
+
+_TYPES: Final[dict[str, type]] = {
+    "int": int, "float": float, "str": str, "bytes": bytes, "bool": bool, "tuple[int, ...]": tuple,
+}  # fmt: skip

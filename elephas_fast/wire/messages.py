@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 MAX_TEXT: Final = 1024
 MAX_LAYOUT: Final = 16 * 2**20
 MAX_FAULTS: Final = 64
@@ -70,7 +70,8 @@ class Welcome(Message):
 @dataclass(frozen=True, kw_only=True)
 class Push(Message):
     """One update; the flat vector, and the opaque bytes where ``opaque`` says that they change too, follow as frames
-    or stand in the sender's outbox."""
+    or stand in the sender's outbox. ``pull``: answer with ``Weights`` for the next round where it may begin at once,
+    else with ``Ack``."""
 
     CODE = 3
     PAYLOAD = 2
@@ -80,6 +81,7 @@ class Push(Message):
     rows: int = bounded(0, _U63)
     outbox: bool
     opaque: bool = False
+    pull: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,20 +97,23 @@ class Ack(Message):
 @dataclass(frozen=True, kw_only=True)
 class Pull(Message):
     """Ask for weights. ``purpose``: 'train' (wait for this clock's turn), 'evaluate' (wait for the version that
-    includes ``clock`` rounds, but not for permission to go on), 'observe' (as they are). ``outbox``: write them into
-    the sender's outbox; ``weights`` False: only ask whether it is one's turn."""
+    includes ``clock`` rounds, but not for permission to go on), 'observe' (as they are). ``weights`` False: only ask
+    whether it is one's turn."""
 
     CODE = 5
     purpose: str = sized(16)
     clock: int = bounded(0, _U63)
-    outbox: bool
     weights: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights(Message):
-    """The reply to ``Pull``. ``stop``: the driver ends the training before this round. ``learning_rate`` (of the
-    worker's local optimizer) and ``server_learning_rate`` (of the server optimizer): 0 leaves them as they are."""
+    """The reply to ``Pull``, and to a ``Push`` with ``pull``: then ``status`` and ``clock`` are those of its ``Ack``,
+    and ``pushed`` its version. ``stop``: the driver ends the training before this round. ``learning_rate`` (of the
+    worker's local optimizer) and ``server_learning_rate`` (of the server optimizer): 0 leaves them as they are.
+
+    The flat vector and the opaque bytes follow as frames; ``in_parts``: the flat vector in messages of its own.
+    """
 
     CODE = 6
     PAYLOAD = 2
@@ -116,6 +121,20 @@ class Weights(Message):
     stop: bool
     learning_rate: float = bounded(0.0, 3e38)
     server_learning_rate: float = bounded(0.0, 3e38)
+    status: str = sized(16, default="")
+    clock: int = bounded(0, _U63, default=0)
+    pushed: int = bounded(0, _U63, default=0)
+    in_parts: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(Message):
+    """A piece of the flat vector that ``Weights`` announced, from element ``offset`` on. They follow in order, under
+    the same request number."""
+
+    CODE = 15
+    PAYLOAD = 1
+    offset: int = bounded(0, 2**48)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,5 +225,6 @@ MESSAGES: Final[dict[int, type[Message]]] = {
     cls.CODE: cls
     for cls in (
         Hello, Welcome, Push, Ack, Pull, Weights, Wait, Report, Observe, Observed, Steer, Close, Goodbye, Error,
+        Part,
     )
 }  # fmt: skip

@@ -17,8 +17,8 @@ def _zero_copy_thread() -> None:
     """Has pyzmq start the thread that it keeps for the life of a process that sends frames without a copy."""
     listener = Listener(["inproc://warm-up"], 2**20)
     channel = Channel("inproc://warm-up")
-    channel.send([bytes(2**17)], 10.0)
-    assert listener.poll(10.0)
+    channel.send([bytes(2**19)], 10.0)
+    assert list(listener.messages(10.0))
     channel.close()
     listener.close()
 

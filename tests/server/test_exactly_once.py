@@ -251,7 +251,7 @@ REFUSALS: dict[str, Callable[[Raw], Any]] = {
     "a payload that is long": lambda raw: raw.push(1, np.ones(5, np.float32)),
     "an outbox nobody has": lambda raw: raw.push(1, ONES, outbox=True),
     "opaque bytes that are missing": lambda raw: raw.push(1, ONES, opaque=True),
-    "a purpose there is not": lambda raw: raw.ask(Pull(purpose="steal", clock=0, outbox=False, weights=True)),
+    "a purpose there is not": lambda raw: raw.ask(Pull(purpose="steal", clock=0, weights=True)),
     "a reply as a request": lambda raw: raw.ask(Ack(status="applied", clock=1, version=1)),
     "weights as a request": lambda raw: raw.ask(
         Weights(version=1, stop=False, learning_rate=0.0, server_learning_rate=0.0)

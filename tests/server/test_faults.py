@@ -170,7 +170,7 @@ def test_outboxes_of_the_dead_are_given_back() -> None:
     with ParameterCluster(np.zeros(4, np.float32), mode="synchronous", transport="shm") as cluster:
         for _ in range(70):
             client = connect(cluster.address, transport="shm", timeout=20.0)
-            assert client._outbox is not None
+            assert client._vectors.outbox is not None
             client.push(ONES)
             client.pull()
             client.close()
@@ -216,7 +216,7 @@ def test_whoever_does_not_know_the_key_can_do_nothing(transport: str) -> None:
             assert reply.code == "key"
             assert cluster.faults["damaged"] == number + 1
         requests: list[Any] = [
-            Pull(purpose="observe", clock=0, outbox=False, weights=True),
+            Pull(purpose="observe", clock=0, weights=True),
             Steer(released=0, stop_at=0, learning_rate=0.0, server_learning_rate=0.0),
             Close(),
             Goodbye(),
@@ -261,7 +261,7 @@ def test_another_protocol_or_partition_is_refused_with_a_reason() -> None:
         Raw(cluster.address, "inproc") as raw,
     ):
         for changes, reason in [
-            ({"protocol": 2}, "expected protocol 1, got 2"),
+            ({"protocol": 1}, "expected protocol 2, got 1"),
             ({"partition": 2}, "expected a partition below 2"),
         ]:
             reply = raw.hello(**changes)
@@ -277,7 +277,7 @@ def test_a_message_too_big_for_this_fit_never_reaches_the_server() -> None:
         Raw(cluster.address, "tcp") as stranger,
     ):
         stranger._channel.send([*encode(Hello(
-            protocol=1, key=cluster.address.key, partition=-1, attempt=0, rounds=1, outbox=False
+            protocol=2, key=cluster.address.key, partition=-1, attempt=0, rounds=1, outbox=False
         )), bytes(10_000_000)], 10.0)  # fmt: skip
         assert stranger._channel.receive(0.3) is None
         honest.push(ONES)

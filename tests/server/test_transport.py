@@ -47,7 +47,7 @@ class Echo:
         listener = Listener([self._wanted], LIMIT)
         self._bound.put(listener.endpoints[0])
         while not self._stop.is_set():
-            for peer, frames in listener.poll(0.02):
+            for peer, frames in listener.messages(0.02):
                 self.peers.add(peer)
                 listener.send(peer, [bytes(frame) for frame in frames])
         listener.close()
@@ -161,14 +161,14 @@ def test_polling_ends_when_it_should(scheme: str, nothing_left: None) -> None:
     listener = Listener([fresh(scheme)], LIMIT)
     for seconds in (0.0, 0.2):
         began = time.monotonic()
-        assert listener.poll(seconds) == []
+        assert list(listener.messages(seconds)) == []
         assert seconds - 0.01 <= time.monotonic() - began < seconds + 1.0
     listener.close()
     listener.close()
 
 
 def test_a_queue_that_is_full_does_not_block(scheme: str, nothing_left: None) -> None:
-    listener = Listener([fresh(scheme)], LIMIT)  # never polled
+    listener = Listener([fresh(scheme)], LIMIT)  # never read
     channel = Channel(listener.endpoints[0])
     sent = 0
     began = time.monotonic()
@@ -185,12 +185,12 @@ def test_a_peer_that_has_gone_is_told_apart(scheme: str, nothing_left: None) -> 
     listener = Listener([fresh(scheme)], LIMIT)
     channel = Channel(listener.endpoints[0])
     channel.send([b"x"], WAIT)
-    ((peer, frames),) = listener.poll(WAIT)
+    ((peer, frames),) = listener.messages(WAIT)
     assert [bytes(frame) for frame in frames] == [b"x"]
     assert listener.send(peer, [b"y"])
     assert [bytes(f) for f in channel.receive(WAIT) or []] == [b"y"]
     channel.close()
-    assert wait_until(lambda: not (listener.poll(0.0) or listener.send(peer, [b"z"])), WAIT)
+    assert wait_until(lambda: not (list(listener.messages(0.0)) or listener.send(peer, [b"z"])), WAIT)
     listener.close()
 
 
@@ -232,7 +232,7 @@ def test_one_listener_serves_all_schemes_and_descriptors(nothing_left: None) -> 
     answered = 0
     deadline = time.monotonic() + WAIT
     while (answered < 3 or not woken) and time.monotonic() < deadline:
-        for peer, frames in listener.poll(0.1):
+        for peer, frames in listener.messages(0.1):
             assert listener.send(peer, [bytes(frame) for frame in frames])
             answered += 1
     assert woken == [b"ring"]
@@ -240,7 +240,7 @@ def test_one_listener_serves_all_schemes_and_descriptors(nothing_left: None) -> 
     listener.unwatch(readable)
     listener.unwatch(readable)
     os.write(writable, b"again")
-    assert listener.poll(0.05) == []
+    assert list(listener.messages(0.05)) == []
     assert woken == [b"ring"]
     for channel in channels:
         channel.close()
@@ -255,9 +255,9 @@ def test_a_frame_over_the_limit_is_never_delivered(scheme: str, nothing_left: No
     bad, good = Channel(listener.endpoints[0]), Channel(listener.endpoints[0])
     assert bad.send([bytes(1001)], WAIT)
     assert good.send([bytes(1000)], WAIT)
-    ((_, frames),) = listener.poll(WAIT)
+    ((_, frames),) = listener.messages(WAIT)
     assert len(frames[0]) == 1000
-    assert listener.poll(0.3) == []
+    assert list(listener.messages(0.3)) == []
     bad.close()
     good.close()
     listener.close()

@@ -22,6 +22,7 @@ from elephas_fast.wire import (
     Message,
     Observe,
     Observed,
+    Part,
     ProtocolError,
     Pull,
     Push,
@@ -36,7 +37,7 @@ from elephas_fast.wire import (
 from elephas_fast.wire.codec import MAX_HEADER
 from elephas_fast.wire.messages import MAX_LAYOUT, MAX_TEXT, MESSAGES
 
-HELLO = Hello(request=1, protocol=1, key=b"kkkk", partition=-1, attempt=0, rounds=1, outbox=True)
+HELLO = Hello(request=1, protocol=2, key=b"kkkk", partition=-1, attempt=0, rounds=1, outbox=True)
 PUSH = Push(request=2, generation=1, clock=1, base_version=0, rows=32, outbox=False)
 ACK = Ack(request=2, status="applied", clock=1, version=1)
 OBSERVED = Observed(request=6, seen=129, more=True, version=65536, faults=(0, 1, 255, 256))
@@ -48,10 +49,10 @@ REPORT = Report(
 # Written by hand from the MessagePack specification: 9x array, cc/cd/ce/cf uint 8 to 64, ax text, c4 bytes, cb float64,
 # c2 false, c3 true, ff -1.
 GOLDEN: list[tuple[Message, str]] = [
-    (HELLO, "98 01 01 01 c4 04 6b6b6b6b ff 00 01 c3"),
+    (HELLO, "98 01 01 02 c4 04 6b6b6b6b ff 00 01 c3"),
     (
-        Hello(request=300, protocol=1, key=b"", partition=7, attempt=2**40, rounds=70000, outbox=False),
-        "98 01 cd012c 01 c400 07 cf0000010000000000 ce00011170 c2",
+        Hello(request=300, protocol=2, key=b"", partition=7, attempt=2**40, rounds=70000, outbox=False),
+        "98 01 cd012c 02 c400 07 cf0000010000000000 ce00011170 c2",
     ),
     (
         Welcome(
@@ -60,16 +61,23 @@ GOLDEN: list[tuple[Message, str]] = [
         ),
         "9a 02 01 03 02 05 09 ff a466666666 a27b7d a27b7d",
     ),
-    (PUSH, "98 03 02 01 01 00 20 c2 c2"),
+    (PUSH, "99 03 02 01 01 00 20 c2 c2 c2"),
     (
-        Push(request=2, generation=1, clock=2**63 - 1, base_version=0, rows=0, outbox=True, opaque=True),
-        "98 03 02 01 cf7fffffffffffffff 00 00 c3 c3",
+        Push(request=2, generation=1, clock=2**63 - 1, base_version=0, rows=0, outbox=True, opaque=True, pull=True),
+        "99 03 02 01 cf7fffffffffffffff 00 00 c3 c3 c3",
     ),
     (ACK, "95 04 02 a7 6170706c696564 01 01"),
-    (Pull(request=3, purpose="train", clock=4, outbox=False, weights=True), "96 05 03 a5 747261696e 04 c2 c3"),
+    (Pull(request=3, purpose="train", clock=4, weights=True), "95 05 03 a5 747261696e 04 c3"),
     (
         Weights(request=3, version=6, stop=False, learning_rate=0.5, server_learning_rate=0.0),
-        "96 06 03 06 c2 cb3fe0000000000000 cb0000000000000000",
+        "9a 06 03 06 c2 cb3fe0000000000000 cb0000000000000000 a0 00 00 c2",
+    ),
+    (
+        Weights(
+            request=3, version=6, stop=True, learning_rate=0.0, server_learning_rate=0.0, status="applied", clock=4,
+            pushed=5, in_parts=True,
+        ),
+        "9a 06 03 06 c3 cb0000000000000000 cb0000000000000000 a7 6170706c696564 04 05 c3",
     ),
     (Wait(request=4, reason="why"), "93 07 04 a3 776879"),
     (
@@ -85,6 +93,7 @@ GOLDEN: list[tuple[Message, str]] = [
     (Close(request=8), "92 0c 08"),
     (Goodbye(request=9), "92 0d 09"),
     (Error(request=10, code="key", text="é"), "94 0e 0a a36b6579 a2c3a9"),
+    (Part(request=3, offset=262144), "93 0f 03 ce00040000"),
 ]  # fmt: skip
 IDS = [f"{type(message).__name__}-{index}" for index, (message, _) in enumerate(GOLDEN)]
 
