@@ -32,4 +32,4 @@ def test_push_pull(benchmark: Any, transport: str, mode: str, n: int) -> None:
     ):
         check(client, n, "SGD")
         benchmark.group = f"push + pull, {n}"
-        benchmark(operation(client, n))
+        benchmark(operation(client, n, live=False))

@@ -268,9 +268,12 @@ class _Loop:
             lane.count(receipt, base)
             lane.turn = None
             return
-        client.send_round(update.gradient, **parts)
-        lane.in_flight = base
-        lane.turn = following if self._config.prefetch else self._finish(lane)
+        if self._config.prefetch:
+            client.send_round(update.gradient, **parts)
+            lane.in_flight, lane.turn = base, following
+            return
+        receipt, lane.turn = client.exchange(update.gradient, self._out, self._opaque, **parts)
+        lane.count(receipt, base)
 
     def _finish(self, lane: _Lane) -> Turn:
         """Wait for the round in flight; its reply brought the weights of the next."""

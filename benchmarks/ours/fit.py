@@ -42,7 +42,13 @@ class Session:
         """
         model = network(units, optimizer, seed)
         spark_model = SparkModel(
-            model, mode=mode, frequency=frequency, num_workers=self.workers, optimizer=SGD(share), seed=seed, **options
+            model,
+            mode=mode,
+            frequency=frequency,
+            num_workers=self.workers,
+            server_optimizer=SGD(share),
+            seed=seed,
+            **options,
         )
         begin = time.perf_counter()
         spark_model.fit(self.rdd, epochs=epochs, batch_size=batch_size, verbose=0, validation_split=0.0)

@@ -25,20 +25,23 @@ OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
 def check(client: Any, n: int, optimizer: str) -> None:
     """One push of a known gradient to zeros, then a pull: what the rule says after its first step."""
     gradient = np.linspace(-1.0, 1.0, n, dtype=np.float32)
-    client.push(gradient)
+    pulled = np.empty(n, np.float32)
+    client.exchange(gradient, pulled, np.empty(0, np.uint8))
     epsilon = 1e-7 / np.sqrt(1.0 - 0.999)  # Keras adds epsilon before the bias correction of the second moment
     expected = -gradient if optimizer == "SGD" else -0.001 * gradient / (np.abs(gradient) + epsilon)
-    np.testing.assert_allclose(client.pull(), expected, rtol=2e-4, atol=1e-7)
+    np.testing.assert_array_equal(pulled, client.pull())
+    np.testing.assert_allclose(pulled, expected, rtol=2e-4, atol=1e-7)
 
 
-def operation(client: Any, n: int) -> Callable[[], object]:
-    gradient, out = np.full(n, 1e-6, np.float32), np.empty(n, np.float32)
-
-    def push_pull() -> None:
-        client.push(gradient)
-        client.pull(out=out)
-
-    return push_pull
+def operation(client: Any, n: int, live: bool) -> Callable[[], object]:
+    """A push and a pull: into the client's own memory, or none at all where the weights are `live`, as a worker of a
+    hogwild fit has them.
+    """
+    gradient, opaque = np.full(n, 1e-6, np.float32), np.empty(0, np.uint8)
+    if live and client.shared_weights is None:
+        raise AssertionError("live weights: expected them in the server's memory, got none")
+    out = None if live else np.empty(n, np.float32)
+    return lambda: client.exchange(gradient, out, opaque)
 
 
 def cluster(n: int, optimizer: str, mode: str, transport: str) -> Any:
@@ -46,24 +49,27 @@ def cluster(n: int, optimizer: str, mode: str, transport: str) -> Any:
     return ParameterCluster(np.zeros(n, np.float32), optimizer=rule, mode=mode, transport=transport)
 
 
-def measure(n: int, seconds: float, transport: str, optimizer: str, mode: str) -> dict[str, Any]:
+def measure(n: int, seconds: float, transport: str, optimizer: str, mode: str, live: bool = False) -> dict[str, Any]:
     """Seconds of each push with pull, one client; both return when done."""
     with cluster(n, optimizer, mode, transport) as server, connect(server.address, transport=transport) as client:
         check(client, n, optimizer)
-        push_pull = operation(client, n)
+        push_pull = operation(client, n, live)
         for _ in range(3):
             push_pull()
         return {"seconds": loop(push_pull, seconds)}
 
 
-def make_client(n: int, address: Any, transport: str) -> Callable[[], object]:
-    return operation(connect(address, transport=transport), n)
+def make_client(n: int, address: Any, transport: str, live: bool) -> Callable[[], object]:
+    return operation(connect(address, transport=transport), n, live)
 
 
-def throughput(n: int, clients: int, seconds: float, transport: str, optimizer: str, mode: str) -> dict[str, Any]:
+def throughput(
+    n: int, clients: int, seconds: float, transport: str, optimizer: str, mode: str, live: bool = False
+) -> dict[str, Any]:
     """Pushes with pull per second of each of `clients` processes at once."""
     with cluster(n, optimizer, mode, transport) as server:
-        return {"rates": clients_at_once(make_client, (n, server.address, transport), clients, seconds, method="spawn")}
+        arguments = (n, server.address, transport, live)
+        return {"rates": clients_at_once(make_client, arguments, clients, seconds, method="spawn")}
 
 
 def bare(n: int, seconds: float, optimizer: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The limit of a TCP transport: bare sockets on loopback, no arithmetic, buffers allocated once.
 
-A push sends 4 n bytes and waits for one byte; a pull sends one byte and receives the 4 n bytes last pushed.
+A push sends 4 n bytes and waits for one byte; a pull sends one byte and receives the 4 n bytes last pushed. An exchange
+does both in one turn: it sends 4 n bytes and receives them.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ def answer(sock: socket.socket, n: int) -> None:
                 return
             sock.sendall(b"k")
         else:
+            if call[0] == ord("x") and not receive(sock, vector):
+                return
             sock.sendall(vector)
 
 
@@ -67,7 +70,7 @@ def running(n: int) -> Iterator[int]:
 
 
 class Client:
-    """One connection; `push_pull` fills `pulled`."""
+    """One connection; `push_pull` and `exchange` fill `pulled`."""
 
     def __init__(self, n: int, port: int):
         self.sock = socket.create_connection((HOST, port), 60)
@@ -84,16 +87,23 @@ class Client:
         if not received or not receive(self.sock, self.pulled.view(np.uint8).data):
             raise ConnectionError("the raw server closed the connection")
 
+    def exchange(self) -> None:
+        self.sock.sendall(b"x")
+        self.sock.sendall(self.vector.view(np.uint8).data)
+        if not receive(self.sock, self.pulled.view(np.uint8).data):
+            raise ConnectionError("the raw server closed the connection")
 
-def measure(n: int, seconds: float) -> dict[str, Any]:
-    """Seconds of each push with pull, one client."""
+
+def measure(n: int, seconds: float, turns: int = 2) -> dict[str, Any]:
+    """Seconds of each push with pull, one client, in two turns or in one."""
     with running(n) as port:
         client = Client(n, port)
+        operation = client.push_pull if turns == 2 else client.exchange
         for _ in range(3):
-            client.push_pull()
+            operation()
         if not np.array_equal(client.pulled, client.vector):
             raise AssertionError("pull after push: expected the pushed vector, got something else")
-        return {"seconds": loop(client.push_pull, seconds)}
+        return {"seconds": loop(operation, seconds)}
 
 
 def make_client(n: int, port: int) -> Any:

@@ -197,7 +197,7 @@ QUICK = ("epoch", "0.118 M")
 
 def run(settings: Settings) -> Iterator[dict[str, Any]]:
     """Lines of the suite: the data set, versions, figures, goals."""
-    rows = 10_000 if settings.quick else 60_000
+    rows = 5_000 if settings.quick else 60_000
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.npz"
         yield {"data": data.write(path, rows), "rows": rows}

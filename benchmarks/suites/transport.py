@@ -1,7 +1,7 @@
 """How long does one push with pull take, and how many a second do several clients get?
 
 Ours over shared memory and TCP with SGD and Adam on the server, against Elephas 7.3.0's HTTP and socket
-servers and against bare sockets. Every block starts its own server and checks a push and a pull before it is
+servers, plain pyzmq and bare sockets. Every block starts its own server and checks a push and a pull before it is
 timed.
 """
 
@@ -19,20 +19,30 @@ from benchmarks.contender import Contender
 from benchmarks.measure import Figure, Settings, figures, goal, interleave
 from benchmarks.peers.install import interpreter
 
-SIZES = {1_000: "1e3", 100_000: "1e5", 1_000_000: "1e6", 10_000_000: "1e7"}
+SIZES = {1_000: "1e3", 100_000: "1e5", 1_000_000: "1e6", 10_000_000: "1e7", 100_000_000: "1e8"}
+LARGE = 100_000_000  # over TCP with SGD only: everything else is known at 1e7
 MODES = ("hogwild", "asynchronous")
 RULES = ("SGD", "Adam")
-HTTP, SOCKET, RAW = "elephas 7.3.0 http", "elephas 7.3.0 socket", "raw tcp socket"
+HTTP, SOCKET = "elephas 7.3.0 http", "elephas 7.3.0 socket"
+RAW, RAW_EXCHANGE, ZMQ = "raw tcp socket", "raw tcp socket, one turn", "plain pyzmq tcp"
 SHM_TARGETS = {("1e5", "SGD"): 200.0, ("1e5", "Adam"): 70.0, ("1e6", "SGD"): 100.0, ("1e6", "Adam"): 40.0}
-RAW_TARGETS = {"1e3": 0.5, "1e5": 0.55, "1e6": 0.55, "1e7": 0.8}
+RAW_TARGETS = {"1e3": 0.5, "1e5": 0.55, "1e6": 0.55, "1e7": 0.8, "1e8": 0.8}
+
+
+# The way the workers of a fit go: hogwild ones compute on the server's own memory and pull nothing.
+LIVE = "shm live"
 
 
 def name_of(transport: str, mode: str, rule: str) -> str:
     return f"{transport} {mode} {rule}"
 
 
+def worker_way(mode: str) -> str:
+    return LIVE if mode == "hogwild" else "shm"
+
+
 class Processes:
-    """The three contender processes of this suite; every call runs one block in one of them."""
+    """The contender processes of this suite; every call runs one block in one of them."""
 
     def __init__(self, stack: ExitStack):
         here = Path(sys.executable)
@@ -40,6 +50,7 @@ class Processes:
         start = stack.enter_context
         self.ours = start(Contender("ours transport", here, "benchmarks.ours.transport"))
         self.raw = start(Contender("raw tcp", here, "benchmarks.peers.raw_tcp"))
+        self.zmq = start(Contender("plain pyzmq", here, "benchmarks.peers.plain_pyzmq"))
         self.elephas = start(Contender("elephas transport", elephas, "benchmarks.peers.elephas_transport"))
 
     def block(self, who: Contender, call: str, **arguments: Any) -> float:
@@ -60,27 +71,36 @@ def versions(processes: Processes) -> dict[str, Any]:
 def latency(processes: Processes, n: int, seconds: float) -> dict[str, Callable[[], float]]:
     """One block of each contender for vectors of n floats."""
     common = {"n": n, "seconds": seconds}
-    blocks: dict[str, Callable[[], float]] = {}
+    raw = partial(processes.block, processes.raw, "measure", **common)
+    tcp = partial(processes.block, processes.ours, "measure", **common, transport="tcp", mode="asynchronous")
+    blocks: dict[str, Callable[[], float]] = {
+        RAW: raw,
+        RAW_EXCHANGE: partial(raw, turns=1),
+        HTTP: partial(processes.block, processes.elephas, "measure", **common, kind="http"),
+        name_of("tcp", "asynchronous", "SGD"): partial(tcp, optimizer="SGD"),
+    }
+    if n == LARGE:
+        return blocks
+    blocks[name_of("tcp", "asynchronous", "Adam")] = partial(tcp, optimizer="Adam")
+    blocks[ZMQ] = partial(processes.block, processes.zmq, "measure", **common)
+    blocks[SOCKET] = partial(processes.block, processes.elephas, "measure", **common, kind="socket")
     for rule in RULES:
         ours = partial(processes.block, processes.ours, "measure", **common, optimizer=rule)
         for mode in MODES:
             blocks[name_of("shm", mode, rule)] = partial(ours, transport="shm", mode=mode)
-        blocks[name_of("tcp", "asynchronous", rule)] = partial(ours, transport="tcp", mode="asynchronous")
+        blocks[name_of(LIVE, "hogwild", rule)] = partial(ours, transport="shm", mode="hogwild", live=True)
         bare = partial(processes.block, processes.ours, "bare", **common)
         blocks[f"kernel and copy {rule}"] = partial(bare, optimizer=rule)
-    blocks[RAW] = partial(processes.block, processes.raw, "measure", **common)
-    blocks[HTTP] = partial(processes.block, processes.elephas, "measure", **common, kind="http")
-    blocks[SOCKET] = partial(processes.block, processes.elephas, "measure", **common, kind="socket")
     return blocks
 
 
 def latency_goals(size: str, found: dict[str, Figure]) -> Iterator[dict[str, Any]]:
     for rule in RULES:
         for mode in MODES:
-            shm = name_of("shm", mode, rule)
             if (size, rule) in SHM_TARGETS:
-                yield from goal(f"{shm}, {size}, against http", found, shm, HTTP, SHM_TARGETS[size, rule])
-                bare = f"kernel and copy {rule}"
+                worker = name_of(worker_way(mode), mode, rule)
+                yield from goal(f"{worker}, {size}, against http", found, worker, HTTP, SHM_TARGETS[size, rule])
+                shm, bare = name_of("shm", mode, rule), f"kernel and copy {rule}"
                 yield from goal(f"{shm}, {size}, within 1.3x of kernel and copy", found, shm, bare, 1 / 1.3)
         tcp = name_of("tcp", "asynchronous", rule)
         yield from goal(f"{tcp}, {size}, against http", found, tcp, HTTP, 8.0)
@@ -95,7 +115,8 @@ def crowd(processes: Processes, n: int, clients: int, seconds: float) -> dict[st
     for rule in RULES:
         ours = partial(rate, processes.ours, [], optimizer=rule)
         for mode in MODES:
-            blocks[name_of("shm", mode, rule)] = partial(ours, transport="shm", mode=mode)
+            way = worker_way(mode)
+            blocks[name_of(way, mode, rule)] = partial(ours, transport="shm", mode=mode, live=way == LIVE)
         blocks[name_of("tcp", "asynchronous", rule)] = partial(ours, transport="tcp", mode="asynchronous")
     blocks[HTTP] = partial(rate, processes.elephas, [], kind="http")
     return blocks
@@ -118,7 +139,7 @@ def throughput_lines(processes: Processes, settings: Settings, rounds: int) -> I
         yield from (figure.line() for figure in found.values())
         for rule, target in targets.items():
             for mode in MODES:
-                shm = name_of("shm", mode, rule)
+                shm = name_of(worker_way(mode), mode, rule)
                 yield from goal(f"{shm}, {case}, against http", found, shm, HTTP, target)
 
 
@@ -154,7 +175,7 @@ def run(settings: Settings) -> Iterator[dict[str, Any]]:
         for n, size in SIZES.items():
             if not settings.wants(f"push + pull, {size}") or (settings.quick and n > 1_000_000):
                 continue
-            results = interleave(latency(processes, n, seconds), rounds)
+            results = interleave(latency(processes, n, seconds), 2 if n == LARGE else rounds)
             found = figures("transport", f"push + pull, {size}", "ms", results)
             yield from (figure.line() for figure in found.values())
             yield from latency_goals(size, found)

@@ -1,7 +1,7 @@
 """``Client``: push, pull, wait.
 
-On the shared path a hogwild client applies its updates itself, in place; an asynchronous or synchronous one hands its
-vector over in its outbox, so that an application is never half done if this process is killed.
+On the shared path an asynchronous or hogwild client applies its updates itself; a synchronous one hands its vector over
+in its outbox.
 """
 
 from __future__ import annotations
@@ -298,13 +298,40 @@ class Client:
         state: Float32Array | None,
         scale: float,
         opaque: ByteArray | None,
+        pull: tuple[Float32Array, ByteArray] | None = None,
     ) -> Receipt:
-        outcome = local.push(self.clock + 1, gradient, state=state, scale=scale, opaque=opaque)
+        outcome = local.push(self.clock + 1, gradient, state=state, scale=scale, opaque=opaque, pull=pull)
         self.clock += 1
         self.version = outcome.version
         if outcome.verdict == "duplicate":
             return Receipt("duplicate", outcome.version)
         return Receipt("applied" if outcome.applied else "refused", outcome.version)
+
+    def exchange(
+        self,
+        gradient: Gradient,
+        out: Float32Array | None,
+        opaque_out: ByteArray,
+        *,
+        state: Float32Array | None = None,
+        scale: float = 1.0,
+        opaque: ByteArray | None = None,
+        rows: int = 1,
+        base_version: int | None = None,
+    ) -> tuple[Receipt, Turn]:
+        """``send_round`` and ``finish_round(out, opaque_out)`` in one, which an asynchronous or hogwild client on the
+        server's host does in one pass over memory.
+        """
+        if self._local is None or out is None or self.settings.gated_each_round:
+            self.send_round(
+                gradient, state=state, scale=scale, opaque=opaque, rows=rows, base_version=base_version
+            )  # fmt: skip
+            return self.finish_round(out, opaque_out)
+        self._talk()
+        self._vectors.check(gradient, opaque)
+        whole("rows", rows, 0)
+        receipt = self._apply(self._local, gradient, state, scale, opaque, (out, opaque_out))
+        return receipt, Turn(self.version, False, 0.0)
 
     def finish_round(self, out: Float32Array | None, opaque: ByteArray) -> tuple[Receipt, Turn]:
         """What became of the round sent last, and the turn to begin the next, as ``begin_round`` gives it."""

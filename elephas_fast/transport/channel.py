@@ -19,6 +19,9 @@ import zmq
 _COPY_BELOW: Final = 512 * 1024  # bytes: sending without a copy costs a call back from another thread
 _QUEUE: Final = 64
 _AT_ONCE: Final = 64
+_NOW: Final = int(zmq.NOBLOCK)  # numbers, because the library's flags take microseconds to combine
+_MORE_NOW: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS, _IN = int(zmq.EVENTS), int(zmq.POLLIN)
 _HEARTBEAT_MS: Final = 1000
 _HEARTBEAT_TIMEOUT_MS: Final = 5000
 SCHEMES: Final = ("inproc", "ipc", "tcp")
@@ -172,11 +175,10 @@ class Listener:
                 continue
             index = self._sockets.index(source)
             for _ in range(_AT_ONCE):
-                try:
-                    identity, *frames = source.recv_multipart(zmq.NOBLOCK, copy=False)
-                except zmq.Again:
-                    break
+                identity, *frames = source.recv_multipart(_NOW, copy=False)
                 yield (index, identity.bytes), [frame.buffer for frame in frames]
+                if source.closed or not source.getsockopt(_EVENTS) & _IN:
+                    break
 
     def send(self, peer: Any, frames: Sequence[Frame]) -> bool:
         """Send to a peer; ``False`` if it has gone or does not read. Large frames must stay unchanged afterwards."""
@@ -203,10 +205,9 @@ def _configure(socket: zmq.Socket[Any]) -> None:
 
 
 def _send(socket: zmq.Socket[Any], frames: Sequence[Frame]) -> None:
-    last = len(frames) - 1
-    for index, frame in enumerate(frames):
-        flags = zmq.NOBLOCK | (zmq.SNDMORE if index < last else 0)
-        socket.send(frame, flags, copy=len(frame) < _COPY_BELOW)
+    for frame in frames[:-1]:
+        socket.send(frame, _MORE_NOW, copy=len(frame) < _COPY_BELOW)
+    socket.send(frames[-1], _NOW, copy=len(frames[-1]) < _COPY_BELOW)
 
 
 def _check_scheme(endpoint: str) -> None:

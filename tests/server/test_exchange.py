@@ -54,6 +54,33 @@ def test_rounds_leave_what_pushes_and_pulls_leave(transport: str, mode: str) -> 
             client.finish_round(out, opaque)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_an_exchange_is_a_round_sent_and_finished(transport: str, mode: str) -> None:
+    reference = Reference(model_vector(0), SGD(learning_rate=0.5), MODEL)
+    out, opaque = np.empty(MODEL.size, np.float32), np.empty(MODEL.opaque_size, np.uint8)
+    tensors = [tensor for tensor in MODEL.tensors if tensor.role == "trainable"]
+    with (
+        ParameterCluster(
+            model_vector(0), optimizer=SGD(learning_rate=0.5), layout=MODEL, mode=mode, transport=transport
+        ) as cluster,
+        connect(cluster.address, transport=transport, timeout=20.0) as client,
+    ):
+        for step in range(1, 4):
+            flat = model_vector(step)
+            parts = [2 * flat[t.offset : t.offset + t.size].reshape(t.shape) for t in tensors]
+            given = np.full(MODEL.opaque_size, step, np.uint8)
+            receipt, turn = client.exchange(
+                parts, out, opaque, state=flat[MODEL.trainable_size :], scale=0.5, opaque=given
+            )
+            assert receipt.status == ("accepted" if mode == "synchronous" else "applied")
+            assert turn == Turn(step, False, 0.0)
+            reference.push(flat)
+            np.testing.assert_array_equal(out, reference.weights)
+            np.testing.assert_array_equal(opaque, given)
+        assert (client.clock, cluster.version) == (3, 3)
+
+
 @pytest.mark.parametrize("transport", ["inproc", "ipc", "tcp"])
 def test_nothing_else_is_asked_while_a_round_is_in_flight(transport: str) -> None:
     with (
