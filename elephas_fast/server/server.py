@@ -42,6 +42,7 @@ from elephas_fast.wire import (
 
 _PARK_SECONDS: Final = 0.5
 _TICK_SECONDS: Final = 0.25
+_PARKED_TICK_SECONDS: Final = 0.002
 
 log = logging.getLogger("elephas_fast.server")
 
@@ -89,9 +90,15 @@ class ParameterServer:
     def serve(self, alive: Callable[[], bool] = lambda: True) -> None:
         """Answer requests until ``running`` or ``alive()`` is false; both are looked at four times a second."""
         while self.running and alive():
-            for peer, frames in self._listener.messages(_TICK_SECONDS):
+            for peer, frames in self._listener.messages(self._pause()):
                 self._answer(peer, frames)
             self._unpark()
+
+    def _pause(self) -> float:
+        """Seconds to wait for a message. Workers on this host apply their rounds themselves and send none, so whether a
+        parked one may go on is looked at often.
+        """
+        return _PARKED_TICK_SECONDS if self._parked and self._settings.mode != "synchronous" else _TICK_SECONDS
 
     def _answer(self, peer: Any, frames: list[memoryview]) -> None:
         request = 0
