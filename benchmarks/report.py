@@ -1,4 +1,4 @@
-"""Makes `benchmarks/RESULTS.md` and its picture: `python -m benchmarks.report FILE.json...`.
+"""Makes `benchmarks/RESULTS.md`, its pictures and the table in the README: `python -m benchmarks.report FILE.json...`.
 
 The files are what `python -m benchmarks NAME --json FILE` saved, one run each; the last run of a suite wins.
 """
@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks import showcase
 
 HERE = Path(__file__).resolve().parent
 TITLES = {
@@ -161,12 +163,16 @@ def draw(runs: dict[str, Run], file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE.json")
-    parser.add_argument("--into", type=Path, default=HERE, help="the folder of RESULTS.md and goals.png")
+    parser.add_argument("--into", type=Path, default=HERE, help="the folder of RESULTS.md and the pictures")
+    parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md", help="the file with the table")
     arguments = parser.parse_args()
     runs = read(arguments.files)
     if any(run.goals for run in runs.values()):
         draw(runs, arguments.into / "goals.png")
     (arguments.into / "RESULTS.md").write_text(markdown(runs, "goals.png"))
+    if "fit" in runs and showcase.rows(runs["fit"].figures):
+        showcase.draw(arguments.into / "fit.png", runs["fit"].figures)
+        showcase.rewrite(arguments.readme, runs["fit"].figures)
     print(arguments.into / "RESULTS.md")
 
 
