@@ -66,6 +66,8 @@ def draw(file: Path, figures: Sequence[dict[str, Any]]) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     shown = rows(figures)[::-1]
     figure, axis = pyplot.subplots(figsize=(9, 0.75 * len(shown) + 1.2))
@@ -79,12 +81,8 @@ def draw(file: Path, figures: Sequence[dict[str, Any]]) -> None:
     axis.set_xlim(0, 1.14 * max((ours for _, _, ours, _, _ in shown), default=1.0))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axis.set_title("rows a second of fit, two workers on two cores (60,000 x 784, batch 32)", fontsize=10, loc="left")
-    handles = [
-        pyplot.Rectangle((0, 0), 1, 1, color="#2a7f62"),
-        pyplot.Rectangle((0, 0), 1, 1, color="#b8b8b8"),
-        pyplot.Line2D([0], [0], color="#c1440e"),
-    ]
-    axis.legend(handles, [OURS, ELEPHAS, f"{KERAS}"], fontsize=8, loc="lower right", frameon=False)
+    handles = [Patch(color="#2a7f62"), Patch(color="#b8b8b8"), Line2D([0], [0], color="#c1440e")]
+    axis.legend(handles, [OURS, ELEPHAS, KERAS], fontsize=8, loc="lower right", frameon=False)
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
     axis.tick_params(axis="y", length=0)
