@@ -10,12 +10,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from elephas_fast.spark_model import SparkModel, load_spark_model
+    from elephas_fast.alias import install_as_elephas
+    from elephas_fast.spark_model import (
+        AsynchronousSparkModel,
+        SparkMLlibModel,
+        SparkModel,
+        load_spark_model,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["SparkModel", "__version__", "load_spark_model"]
+__all__ = [
+    "AsynchronousSparkModel",
+    "SparkMLlibModel",
+    "SparkModel",
+    "__version__",
+    "install_as_elephas",
+    "load_spark_model",
+]
 
-_HOMES = {"SparkModel": "elephas_fast.spark_model", "load_spark_model": "elephas_fast.spark_model"}
+_HOMES = {
+    "AsynchronousSparkModel": "elephas_fast.spark_model",
+    "SparkMLlibModel": "elephas_fast.spark_model",
+    "SparkModel": "elephas_fast.spark_model",
+    "install_as_elephas": "elephas_fast.alias",
+    "load_spark_model": "elephas_fast.spark_model",
+}
 
 
 def __getattr__(name: str) -> Any:

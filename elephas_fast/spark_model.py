@@ -1,22 +1,36 @@
-"""``SparkModel``: Elephas' main class, on the compiled core. It translates arguments; the work is in ``spark/``."""
+"""``SparkModel`` and its kin: Elephas' main classes, on the compiled core. They translate arguments; the work is in
+``spark/``."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from pyspark import RDD
+from pyspark.mllib.linalg import Matrix, Vector
+
 from elephas_fast.config import TrainingConfig, refuse_unknown, whole
-from elephas_fast.spark import saving
+from elephas_fast.keras_bridge.compiling import compile_with
+from elephas_fast.spark import forms, hadoop, saving
+from elephas_fast.spark.earlier import EarlierNames
 from elephas_fast.spark.fit import FitRequest, ServerState, fit
 from elephas_fast.spark.inference import evaluate, predict
+from elephas_fast.spark.labeled_points import from_matrix, from_vector, lp_to_simple_rdd, to_matrix, to_vector
 
 _CONFIG_OPTIONS = tuple(name for name, _, _ in TrainingConfig.table())
 _FIT_ONLY = ("callbacks", "validation_data")
 _SERVER_MODES = ("http", "socket", "auto", "shm", "ipc", "tcp")
 
 
-class SparkModel:
+class SparkModel(EarlierNames):
     """A compiled Keras model, trained on the partitions of an RDD.
+
+    The arguments below are today's, which those of Elephas 0.4 to 6 are too. The forms of 0.1 to 0.3, which begin with
+    a Spark context (``SparkModel(sc, model, optimizer=..., frequency=..., mode=..., num_workers=4, master_loss=...)``),
+    and of 7 (``SparkModel(model, num_workers, custom_objects, batch_size)``) are told apart by what stands where.
+    Attributes that it does not have itself are those of ``master_network``.
 
     Args:
         model: a compiled ``keras.Model``; its weights are replaced by each ``fit``.
@@ -39,7 +53,20 @@ class SparkModel:
     may be used in separate threads at once; one object by one thread at a time.
     """
 
-    def __init__(
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        self._construct(self._form(arguments, keywords))
+
+    @classmethod
+    def _form(cls, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> forms.Construction:
+        return forms.construction(cls.__name__, arguments, keywords)
+
+    def _construct(self, form: forms.Construction) -> None:
+        if form.compiled:
+            compile_with(form.model, form.compiled)
+        self._training = form.training
+        self._set_up(form.model, **form.options)
+
+    def _set_up(
         self,
         model: Any,
         mode: Any = None,
@@ -53,6 +80,7 @@ class SparkModel:
         server_optimizer: Any = None,
         **options: Any,
     ) -> None:
+        options = forms.training(options, {})
         refuse_unknown(options, [*_CONFIG_OPTIONS], "keyword of SparkModel")
         if mode is None:
             older_form = frequency is not None or parameter_server_mode is not None or port is not None
@@ -74,6 +102,16 @@ class SparkModel:
         self._master_network = model
         self._state: ServerState | None = None
         saving.check_trainable(model, self._config.update, self.custom_objects)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        try:
+            return getattr(self._master_network, name)
+        except AttributeError:
+            raise AttributeError(
+                f"'{type(self).__name__}' object has no attribute '{name}', and neither has its master_network"
+            ) from None
 
     @property
     def master_network(self) -> Any:
@@ -126,8 +164,9 @@ class SparkModel:
 
         Args:
             rdd: made by ``to_simple_rdd``, or any RDD of such rows.
-            epochs, batch_size, verbose, validation_split, shuffle, class_weight, seed, ...: fields of
+            epochs (or nb_epoch), batch_size, verbose, validation_split, shuffle, class_weight, seed, ...: fields of
                 ``TrainingConfig``, for this call.
+            num_workers: for this call and later ones.
             callbacks: Keras callbacks, called in the driver at the beginning and end of training and epochs. With
                 callbacks an epoch begins when those of the last have run.
             validation_data: ``(x, y)`` or ``(x, y, sample_weight)``, evaluated in the driver after each epoch.
@@ -136,6 +175,9 @@ class SparkModel:
         ``faults`` (what was refused or repeated), ``partitions`` (rows, host and way of each), ``staleness`` (mean,
         in updates) and ``updates``. ``training_histories`` has the same for each partition.
         """
+        options = forms.training(options, self._training)
+        if "num_workers" in options:
+            self.num_workers = _num_workers(options.pop("num_workers"))
         refuse_unknown(options, [*_CONFIG_OPTIONS, *_FIT_ONLY], "keyword of fit")
         own = {name: options.pop(name, None) for name in _FIT_ONLY}
         config = self._config.with_options(**options)
@@ -175,11 +217,15 @@ class SparkModel:
         sample_weight: Any = None,
         verbose: int = 0,
         return_dict: bool = False,
+        show_accuracy: bool = False,
     ) -> Any:
         """Loss, or ``[loss, metric, ...]``, over all rows of arrays or of an RDD of pairs.
 
-        ``return_dict``: by name instead. ``verbose`` 1 prints the results.
+        ``return_dict``: by name instead. ``verbose`` 1 prints the results. ``show_accuracy``, which Keras had before
+        metrics, asks that accuracy is among them.
         """
+        if show_accuracy and not any("acc" in str(metric).lower() for metric in self._master_network.metrics_names):
+            raise ValueError("show_accuracy: expected a model compiled with metrics=['accuracy'], got one without")
         logs = evaluate(
             self._master_network,
             x_test,
@@ -195,15 +241,91 @@ class SparkModel:
         values = list(logs.values())
         return values[0] if len(values) == 1 else values
 
-    def save(self, file_name: str, overwrite: bool = False) -> None:
-        """Save model and configuration to a ``.keras`` or ``.h5`` file, which Keras alone can load too."""
-        saving.save(self._master_network, file_name, type(self).__name__, self.get_config(), overwrite=overwrite)
+    def save(self, file_name: str, overwrite: bool = False, to_hadoop: bool = False) -> None:
+        """Save model and configuration to a ``.keras`` or ``.h5`` file, which Keras alone can load too.
+
+        ``to_hadoop``: ``file_name`` is a path of Spark's Hadoop file systems; so is one with ``://`` in it.
+        """
+        name, config = type(self).__name__, self.get_config()
+        if not (to_hadoop or "://" in file_name):
+            saving.save(self._master_network, file_name, name, config, overwrite=overwrite)
+            return
+        with saving.beside(file_name) as local:
+            saving.save(self._master_network, local, name, config, overwrite=False)
+            hadoop.upload(local, file_name, overwrite=overwrite)
 
 
-def load_spark_model(file_name: str, custom_objects: Mapping[str, Any] | None = None) -> SparkModel:
-    """The ``SparkModel`` that ``save`` wrote to a file."""
-    model, config = saving.load(file_name, custom_objects)
-    return SparkModel(model, custom_objects=custom_objects, **config)
+class AsynchronousSparkModel(SparkModel):
+    """Elephas 7's form of the asynchronous modes: ``AsynchronousSparkModel(model, num_workers, custom_objects,
+    batch_size, mode, frequency, parameter_server_mode, port)``; ``mode`` is 'asynchronous' unless given."""
+
+    @classmethod
+    def _form(cls, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> forms.Construction:
+        return forms.asynchronous_construction(cls.__name__, arguments, keywords)
+
+
+class SparkMLlibModel(SparkModel):
+    """A ``SparkModel`` for MLlib: trains on an RDD of LabeledPoints, predicts matrices and vectors."""
+
+    def fit(self, labeled_points: Any, *arguments: Any, **options: Any) -> Any:
+        """``SparkModel.fit`` on LabeledPoints with dense or sparse vectors.
+
+        By position: ``epochs, batch_size, verbose, validation_split, categorical, nb_classes``. ``categorical``: labels
+        are classes, of which there are ``nb_classes`` (``None``: as many as there are), and are made one-hot.
+        """
+        names = ("epochs", "batch_size", "verbose", "validation_split", "categorical", "nb_classes")
+        if len(arguments) > len(names):
+            raise TypeError(f"fit: expected at most {len(names) + 1} arguments, got {len(arguments) + 1}")
+        options = {**dict(zip(names, arguments, strict=False)), **options}
+        categorical, nb_classes = options.pop("categorical", False), options.pop("nb_classes", None)
+        return super().fit(lp_to_simple_rdd(labeled_points, categorical, nb_classes), **options)
+
+    def train(self, rdd: Any, *arguments: Any, **options: Any) -> Any:
+        """``fit`` with Elephas' defaults: ten epochs, silent, a tenth of the rows for validation.
+
+        By position: ``nb_epoch, batch_size, verbose, validation_split, categorical, nb_classes``.
+        """
+        named = dict(zip(("categorical", "nb_classes"), arguments[4:], strict=False))
+        return super().train(rdd, *arguments[:4], **named, **options)
+
+    def predict(self, data: Any, *, batch_size: int | None = None) -> Any:
+        """A Matrix of outputs for a Matrix of rows; a Vector of outputs for one row as a Vector; else a list, as
+        ``SparkModel.predict``, also for an RDD of vectors."""
+        if isinstance(data, Matrix):
+            return to_matrix(np.asarray(super().predict(from_matrix(data), batch_size=batch_size)))
+        if isinstance(data, Vector):
+            return to_vector(super().predict(from_vector(data)[None, :], batch_size=batch_size)[0])
+        if isinstance(data, RDD):
+            data = data.map(_features)
+        return super().predict(data, batch_size=batch_size)
+
+
+SparkModel.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    list(inspect.signature(SparkModel._set_up).parameters.values())[1:], return_annotation=None
+)
+_KINDS = {kind.__name__: kind for kind in (SparkModel, AsynchronousSparkModel, SparkMLlibModel)}
+
+
+def load_spark_model(
+    file_name: str, from_hadoop: bool = False, *, custom_objects: Mapping[str, Any] | None = None
+) -> SparkModel:
+    """The ``SparkModel``, ``AsynchronousSparkModel`` or ``SparkMLlibModel`` that ``save`` wrote to a file.
+
+    ``from_hadoop``: ``file_name`` is a path of Spark's Hadoop file systems; so is one with ``://`` in it.
+    """
+    if from_hadoop or "://" in file_name:
+        with saving.beside(file_name) as local:
+            hadoop.download(file_name, local)
+            model, kind, config = saving.load(local, custom_objects)
+    else:
+        model, kind, config = saving.load(file_name, custom_objects)
+    return _KINDS[kind](model, custom_objects=custom_objects, **config)
+
+
+def _features(row: Any) -> Any:
+    """The numbers of a vector or LabeledPoint; any other row as it is."""
+    vector = getattr(row, "features", row)
+    return from_vector(vector) if isinstance(vector, Vector) else row
 
 
 def _transport(parameter_server_mode: str | None, transport: str | None) -> str:

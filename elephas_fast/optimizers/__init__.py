@@ -19,6 +19,9 @@ from elephas_fast.optimizers.schedules import (
     Schedule,
 )
 
+# As Elephas 0.2 to 0.4 had them.
+sgd, rmsprop, adagrad, adadelta, adam = SGD, RMSprop, Adagrad, Adadelta, Adam
+
 __all__ = [
     "SGD",
     "Adadelta",
@@ -34,5 +37,10 @@ __all__ = [
     "PolynomialDecay",
     "RMSprop",
     "Schedule",
+    "adadelta",
+    "adagrad",
+    "adam",
     "get",
+    "rmsprop",
+    "sgd",
 ]

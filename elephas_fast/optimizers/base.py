@@ -6,16 +6,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from elephas_fast._core import round_to_float32
 from elephas_fast.optimizers._checks import at_least, finite, known_keys, positive
-from elephas_fast.optimizers.schedules import Schedule
+from elephas_fast.optimizers.schedules import InverseTimeDecay, Schedule
+
+
+class _EarlierNames(type):
+    """Takes the names that Keras had before: ``lr`` for ``learning_rate``, and ``decay``, by which the rate at step t
+    is divided by ``1 + decay t``."""
+
+    def __call__(cls, *arguments: Any, **keywords: Any) -> Any:
+        if "lr" in keywords:
+            if arguments or "learning_rate" in keywords:
+                raise TypeError(f"{cls.__name__}: expected learning_rate once, got it as lr too")
+            keywords["learning_rate"] = keywords.pop("lr")
+        decay = keywords.pop("decay", 0.0)
+        made = super().__call__(*arguments, **keywords)
+        if not decay:
+            return made
+        return replace(made, learning_rate=InverseTimeDecay(made.learning_rate, 1, at_least("decay", decay, 0)))
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(metaclass=_EarlierNames):
     """An optimizer's hyper-parameters: a frozen value with Keras 3's argument names, defaults and meaning.
 
     It holds no state; `FlatOptimizer` applies it to buffers. Common arguments:
@@ -28,7 +44,8 @@ class Optimizer:
     * ``global_clipnorm``: the gradients of all weights together are.
     * ``clipvalue``: each element of the gradient is clipped to ``[-clipvalue, clipvalue]``.
 
-    At most one of the three clips may be set. Raises ``ValueError`` naming the argument.
+    ``lr`` and ``decay`` (of the rate, as in Keras 1) are understood too. At most one of the three clips may be
+    set. Raises ``ValueError`` naming the argument.
     """
 
     learning_rate: float | Schedule = 0.001

@@ -21,19 +21,22 @@ _CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 _HOMES = ("keras", "keras.", "tf_keras.", "tensorflow.")
 
 
-def get(identifier: Any) -> Optimizer:
+def get(identifier: Any, kwargs: Mapping[str, Any] | None = None) -> Optimizer:
     """The optimizer that ``identifier`` names: one of ours, a Keras 3 optimizer, its serialized form, or a
     name.
 
     A Keras optimizer's current learning rate and hyper-parameters are taken, its slots are not. Names are
-    Keras' own, in any case ('sgd', 'rmsprop', 'adagrad', 'adadelta', 'adam', 'adamw'). Raises ``ValueError``
-    for an optimizer, schedule or option that a parameter server cannot apply (``use_ema``,
+    Keras' own, in any case ('sgd', 'rmsprop', 'adagrad', 'adadelta', 'adam', 'adamw'); ``kwargs`` go with one. Raises
+    ``ValueError`` for an optimizer, schedule or option that a parameter server cannot apply (``use_ema``,
     ``gradient_accumulation_steps``, loss scaling, custom classes).
     """
     if isinstance(identifier, Optimizer):
         return identifier
     if isinstance(identifier, str):
-        return _from_keras(identifier, {})
+        given = {"learning_rate" if name == "lr" else name: value for name, value in (kwargs or {}).items()}
+        return _from_keras(identifier, given)
+    if kwargs:
+        raise ValueError(f"kwargs: expected none beside an optimizer that is not a name, got {dict(kwargs)}")
     if isinstance(identifier, Mapping):
         registered = identifier.get("registered_name")
         if registered and registered != identifier.get("class_name"):

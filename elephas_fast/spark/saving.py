@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from elephas_fast.config import TrainingConfig
@@ -48,8 +50,15 @@ def save(model: Any, file_name: str, class_name: str, config: Mapping[str, Any],
             archive.writestr(_MEMBER, text)
 
 
-def load(file_name: str, custom_objects: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-    """The model and the keywords for ``SparkModel`` in a file. Raises ``ValueError`` where it holds none."""
+@contextmanager
+def beside(file_name: str) -> Iterator[str]:
+    """A name for a file of this machine with the suffix of ``file_name``, in a folder that is then removed."""
+    with tempfile.TemporaryDirectory(prefix="elephas_fast-") as folder:
+        yield os.path.join(folder, f"model{_suffix(file_name)}")
+
+
+def load(file_name: str, custom_objects: Mapping[str, Any] | None = None) -> tuple[Any, str, dict[str, Any]]:
+    """The model, the name of the class and its keywords in a file. Raises ``ValueError`` where it holds none."""
     path = os.fspath(file_name)
     suffix = _suffix(path)
     if not os.path.exists(path):
@@ -70,7 +79,7 @@ def load(file_name: str, custom_objects: Mapping[str, Any] | None = None) -> tup
     saved = json.loads(text)
     if saved.get("class_name") not in _CLASSES:
         raise ValueError(f"file_name: expected one of {', '.join(_CLASSES)} in {path}, got {saved.get('class_name')!r}")
-    return load_model(path, custom_objects), dict(saved["config"])
+    return load_model(path, custom_objects), str(saved["class_name"]), dict(saved["config"])
 
 
 def _suffix(path: str) -> str:

@@ -40,3 +40,8 @@ def resolve_bind_host(host: str) -> str:
     except OSError as error:
         raise ValueError(f"host: cannot resolve {host!r} ({error}); set spark.driver.host to an address") from error
     return f"[{address[0]}]" if family == socket.AF_INET6 else str(address[0])
+
+
+def own_host() -> str:
+    """The numeric address that this machine's name stands for. Raises ``OSError`` where it stands for none."""
+    return socket.gethostbyname(socket.gethostname())

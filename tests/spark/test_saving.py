@@ -47,3 +47,23 @@ def test_bad_names(tmp_path):
     dense_model().save(plain)
     with pytest.raises(ValueError, match="no SparkModel"):
         load_spark_model(plain)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_model_in_a_hadoop_file_system(sc, tmp_path, suffix):
+    target = f"file://{tmp_path}/deep/er/model{suffix}"
+    model = SparkModel(dense_model(), mode="hogwild", num_workers=2)
+    model.save(target)
+    for loaded in (load_spark_model(target), load_spark_model(target[len("file://") :], from_hadoop=True)):
+        assert loaded.mode == "hogwild"
+        for one, other in zip(loaded.weights, model.weights, strict=True):
+            np.testing.assert_array_equal(one, other)
+    with pytest.raises(FileExistsError, match="pass overwrite=True"):
+        model.save(target)
+    model.save(target, overwrite=True)
+    with pytest.raises(FileNotFoundError, match=r"there is no file file:///nowhere"):
+        load_spark_model("file:///nowhere/model.keras")
+    with pytest.raises(OSError, match=r"no file system for unheard://x/model\.keras"):
+        model.save("unheard://x/model.keras")
+    with pytest.raises(ValueError, match="expected a name ending in"):
+        model.save("hdfs://x/model", to_hadoop=True)

@@ -1,0 +1,65 @@
+"""``import elephas`` as this package: on the driver, and in Spark's Python workers."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+_HOME: Final = Path(__file__).parent
+_JAVA: Final = ("elephas.dl4j", "elephas.java")
+
+
+class _Alias(MetaPathFinder, Loader):
+    """Finds ``elephas...`` and gives the module ``elephas_fast...`` itself, so that both names are one."""
+
+    def __init__(self) -> None:
+        self._specs: dict[str, ModuleSpec | None] = {}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "elephas" and not fullname.startswith("elephas."):
+            return None
+        if fullname.startswith(_JAVA):
+            raise ImportError(f"{fullname}: Elephas 1.0 was the last to train Java models; Keras models only here")
+        return ModuleSpec(fullname, self)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        ours = "elephas_fast" + spec.name[len("elephas") :]
+        try:
+            module = importlib.import_module(ours)
+        except ModuleNotFoundError as error:
+            if error.name != ours:
+                raise
+            raise ModuleNotFoundError(
+                f"No module named {spec.name!r} in elephas_fast, which stands in for elephas", name=spec.name
+            ) from None
+        self._specs[ours] = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing: it has run under its own name. That the import system has just given it another is undone."""
+        module.__spec__ = self._specs.pop(module.__name__)
+
+
+def install_as_elephas() -> None:
+    """Have every ``import elephas...`` of this process, and of Spark's Python workers started from now on, mean this
+    package. Call it before the Spark context is made. Safe to call twice.
+
+    Raises ``RuntimeError`` where Elephas itself has been imported already.
+    """
+    loaded = sys.modules.get("elephas")
+    if loaded is not None and loaded.__name__ != "elephas_fast":
+        raise RuntimeError("install_as_elephas: expected to be called before elephas is imported; move it up")
+    if not any(isinstance(finder, _Alias) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Alias())
+    path = os.environ.get("PYTHONPATH", "")
+    if str(_HOME) not in path.split(os.pathsep):
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(_HOME), *filter(None, [path])])

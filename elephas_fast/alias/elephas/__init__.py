@@ -1,0 +1,10 @@
+"""What Spark's Python workers find as ``elephas`` where the driver has installed this package under that name."""
+
+import sys
+
+del sys.modules[__name__]
+
+from elephas_fast.alias import install_as_elephas  # noqa: E402
+
+install_as_elephas()
+import elephas  # noqa: E402, F401

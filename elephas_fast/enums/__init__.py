@@ -1,0 +1,1 @@
+"""Elephas' ``enums``."""

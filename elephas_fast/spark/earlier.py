@@ -1,0 +1,103 @@
+"""What ``SparkModel`` was asked for by other names before."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elephas_fast.transport import own_host
+
+
+class EarlierNames:
+    """Members of Elephas 0.1 to 6 that scripts still use; each is a name for something of ``SparkModel``."""
+
+    server_optimizer: Any
+    parameter_server_mode: str
+    _master_network: Any
+    _training: dict[str, Any]
+
+    def train(self, rdd: Any, *arguments: Any, **options: Any) -> Any:
+        """``fit`` with the defaults of Elephas 0.1 to 0.3: ten epochs, silent, a tenth of the rows for validation.
+
+        By position: ``nb_epoch, batch_size, verbose, validation_split``. ``num_workers`` holds for this call and later
+        ones.
+        """
+        names = ("epochs", "batch_size", "verbose", "validation_split")
+        if len(arguments) > len(names):
+            raise TypeError(f"train: expected at most {len(names) + 1} arguments, got {len(arguments) + 1}")
+        given = dict(zip(names, arguments, strict=False))
+        if "epochs" in given and "nb_epoch" in options:
+            raise TypeError("nb_epoch: expected it once, got it by position and by name")
+        defaults: dict[str, Any] = {"verbose": 0, "validation_split": 0.1}
+        if "epochs" not in options and "nb_epoch" not in options:
+            defaults["epochs"] = 10
+        return self.fit(rdd, **{**defaults, **given, **options})  # type: ignore[attr-defined]
+
+    def get_network(self) -> Any:
+        """``master_network``."""
+        return self._master_network
+
+    def set_network(self, network: Any) -> None:
+        """Set ``master_network``."""
+        self.master_network = network
+
+    @property
+    def optimizer(self) -> Any:
+        """``server_optimizer``."""
+        return self.server_optimizer
+
+    @property
+    def master_optimizer(self) -> Any:
+        """The optimizer that ``master_network`` is compiled with."""
+        return self._master_network.optimizer
+
+    @property
+    def master_loss(self) -> Any:
+        """The loss that ``master_network`` is compiled with."""
+        return self._master_network.loss
+
+    @property
+    def master_metrics(self) -> Any:
+        """The metrics that ``master_network`` is compiled with."""
+        return self._master_network.get_compile_config()["metrics"]
+
+    @property
+    def serialized_model(self) -> str:
+        """``master_network`` as JSON."""
+        text: str = self._master_network.to_json()
+        return text
+
+    def get_train_config(
+        self, nb_epoch: int = 10, batch_size: int = 32, verbose: int = 0, validation_split: float = 0.1
+    ) -> dict[str, Any]:
+        """The keywords of a training call as a dict."""
+        return {
+            "epochs": nb_epoch, "batch_size": batch_size, "verbose": verbose, "validation_split": validation_split,
+        }  # fmt: skip
+
+    def start_server(self) -> None:
+        """Nothing to do: ``fit`` starts a parameter server of its own."""
+
+    def stop_server(self) -> None:
+        """Nothing to do: when ``fit`` returns its parameter server has ended."""
+
+    @staticmethod
+    def determine_master(port: int = 4000) -> str:
+        """``'address:port'`` of the driver: ``SPARK_LOCAL_IP`` where that is set, else this host's own."""
+        return determine_master(port)
+
+    def predict_classes(self, data: Any) -> NDArray[np.int64]:
+        """The class of each row, int64[rows]: of several outputs the largest, of one whether it is above one half."""
+        outputs = np.asarray(self.predict(data))  # type: ignore[attr-defined]
+        if outputs.ndim > 1 and outputs.shape[-1] > 1:
+            return np.argmax(outputs, axis=-1)
+        return (outputs.reshape(len(outputs), -1)[:, 0] > 0.5).astype(np.int64)
+
+
+def determine_master(port: int = 4000) -> str:
+    """``'address:port'`` of this host: ``SPARK_LOCAL_IP`` where that is set, else the address its name stands for."""
+    address = os.environ.get("SPARK_LOCAL_IP") or own_host()
+    return f"{address}:{port}"

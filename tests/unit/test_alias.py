@@ -1,0 +1,82 @@
+"""``import elephas`` as this package, each time in a fresh interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+INSTALL = "from elephas_fast import install_as_elephas; install_as_elephas(); "
+
+
+def run(code: str, *flags: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, text=True, timeout=120, cwd=cwd)
+
+
+def test_both_names_are_one_module() -> None:
+    code = INSTALL + (
+        "import elephas.utils.functional_utils as theirs, elephas_fast.utils.functional_utils as ours, elephas, sys; "
+        "from elephas.enums.modes import Mode; from elephas_fast.enums import modes; "
+        "assert theirs is ours and Mode is modes.Mode; "
+        "assert sys.modules['elephas'] is sys.modules['elephas_fast']; "
+        "assert ours.__spec__.name == 'elephas_fast.utils.functional_utils', ours.__spec__; "
+        "install_as_elephas()"
+    )
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_there_is_not_is_named() -> None:
+    done = run(INSTALL + "import elephas.nothing_of_the_kind")
+    assert "No module named 'elephas.nothing_of_the_kind' in elephas_fast" in done.stderr
+    done = run(INSTALL + "import elephas.java.java_classes")
+    assert "ImportError: elephas.java" in done.stderr
+
+
+def test_too_late_is_said(tmp_path: Path) -> None:
+    (tmp_path / "elephas").mkdir()
+    (tmp_path / "elephas" / "__init__.py").touch()
+    done = run("import elephas; from elephas_fast import install_as_elephas; install_as_elephas()", cwd=tmp_path)
+    assert "RuntimeError: install_as_elephas: expected to be called before elephas is imported" in done.stderr
+
+
+def test_a_process_started_later_finds_it_too() -> None:
+    code = INSTALL + (
+        "import subprocess, sys; "
+        'inner = \'import elephas.enums.modes as m, elephas; assert m.__name__ == "elephas_fast.enums.modes"; '
+        "print(elephas.__name__)'; "
+        "print(subprocess.run([sys.executable, '-c', inner], capture_output=True, text=True, check=True).stdout)"
+    )
+    done = run(code)
+    assert done.stdout.strip() == "elephas_fast", done.stderr
+
+
+def test_a_script_runs_as_main(tmp_path: Path) -> None:
+    (tmp_path / "beside.py").write_text("VALUE = 7\n")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nfrom beside import VALUE\nfrom elephas.enums.frequency import Frequency\n"
+        "if __name__ == '__main__':\n    print(sys.argv[1:], VALUE, Frequency.EPOCH.value)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "elephas_fast", str(script), "--rows", "3"], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == "['--rows', '3'] 7 epoch", done.stderr
+    done = subprocess.run([sys.executable, "-m", "elephas_fast"], capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "usage: python -m elephas_fast" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "elephas.spark_model", "elephas.optimizers", "elephas.mllib", "elephas.mllib.adapter", "elephas.utils",
+        "elephas.utils.rdd_utils", "elephas.utils.functional_utils", "elephas.utils.sockets", "elephas.worker",
+        "elephas.enums.modes", "elephas.enums.frequency",
+    ],
+)  # fmt: skip
+def test_paths_of_elephas_import(path: str) -> None:
+    done = run(INSTALL + f"import {path}", "-W", "ignore")
+    assert done.returncode == 0, done.stderr
