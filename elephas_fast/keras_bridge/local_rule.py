@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from elephas_fast import _core
 from elephas_fast.keras_bridge import runtime
 from elephas_fast.layout import Float32Array, Layout
-from elephas_fast.optimizers import SGD, FlatOptimizer, Optimizer, Schedule
+from elephas_fast.optimizers import SGD, BoundOptimizer, FlatOptimizer, Optimizer, Schedule
 from elephas_fast.optimizers import get as get_optimizer
 
 
@@ -29,7 +29,9 @@ class LocalRule:
         self._constrained = any(tensor.constraint is not None for tensor in layout.tensors)
         self._flat = FlatOptimizer(optimizer, layout)
         self._slots = self._flat.initial_slots()
-        self._before: Float32Array = np.zeros(layout.trainable_size, np.float32)
+        self._zeros: Float32Array = np.zeros(layout.trainable_size, np.float32)
+        self._before: Float32Array | None = None
+        self._from_zero: dict[int, BoundOptimizer] = {}
         self._step = 0
 
     @classmethod
@@ -52,6 +54,7 @@ class LocalRule:
         if isinstance(optimizer.learning_rate, Schedule):
             raise TypeError("the optimizer follows a schedule")
         self._flat = FlatOptimizer(replace(optimizer, learning_rate=value), self._layout)
+        self._from_zero.clear()
 
     def factor(self) -> float | None:
         """What a gradient need only be multiplied by to be the pseudo-gradient; ``None`` where more is to be done.
@@ -67,18 +70,38 @@ class LocalRule:
         self._step += 1
         return rate
 
-    def pseudo_gradient(self, gradients: Sequence[NDArray[Any]], weights: Float32Array, out: Float32Array) -> None:
-        """One step from ``weights`` (float32[trainable_size], read only): ``out`` = before - after.
+    def pseudo_gradient(self, gradients: Sequence[NDArray[Any]], weights: Float32Array, out: Float32Array) -> float:
+        """One step from ``weights`` (float32[trainable_size], read only): before - after is ``out`` times the result.
 
-        ``gradients``: float32, one for each trainable tensor in the layout's order, of any shape.
+        ``gradients``: float32, one for each trainable tensor in the layout's order, of any shape. ``out`` is held, so
+        give one of a few that stay.
         """
         split = self._layout.trainable_size
+        self._step += 1
+        if not (self._constrained or self._flat.optimizer.weight_decay):
+            # Where the weights do not matter to the step it is made from zeros: the result is minus the step.
+            self._bound(out[:split]).apply(self._step - 1, gradients)
+            return -1.0
+        if self._before is None:
+            self._before = np.zeros(split, np.float32)
         before, after = self._before, out[:split]
         _core.copy(weights[:split], before)  # the weights may be others' to change meanwhile
         _core.copy(before, after)
-        self._flat.apply(self._step, after, self._slots, gradients)
+        self._flat.apply(self._step - 1, after, self._slots, gradients)
         _core.subtract(before, after, after)
-        self._step += 1
+        return 1.0
+
+    def _bound(self, out: Float32Array) -> BoundOptimizer:
+        """The rule from zeros to ``out``."""
+        place: int = out.__array_interface__["data"][0]
+        bound = self._from_zero.get(place)
+        if bound is None:
+            bound = self._from_zero[place] = self._flat.bind(self._zeros, self._slots, weights_out=out)
+        return bound
+
+    def leave(self) -> None:
+        """Let go of the buffers that ``pseudo_gradient`` was given."""
+        self._from_zero.clear()
 
     def save(self) -> tuple[NDArray[Any], ...]:
         """A copy of the state."""

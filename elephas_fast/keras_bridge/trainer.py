@@ -96,8 +96,10 @@ class Trainer:
         return self._weights.live_in(flat)
 
     def leave(self) -> None:
-        """End ``live_in``."""
+        """End ``live_in``, and let go of the vectors that rounds were written to."""
         self._weights.leave()
+        if self._local.rule is not None:
+            self._local.rule.leave()
 
     def reads_only(self, update: str) -> bool:
         """Whether ``single_round`` leaves the variables alone, so that the weights may change under it."""
@@ -210,8 +212,7 @@ class Trainer:
             assert rule is not None
             plain = rule.factor()
             if plain is None:
-                rule.pseudo_gradient(gradients, flat, out_delta)
-                return Update(out_delta, None, 1.0)
+                return Update(out_delta, None, rule.pseudo_gradient(gradients, flat, out_delta))
             factor = plain
         return Update(gradients, state if len(state) else None, factor)
 

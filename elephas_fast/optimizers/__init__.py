@@ -7,7 +7,7 @@ its configuration or a name; `FlatOptimizer` binds one to a `Layout` and applies
 
 from elephas_fast.optimizers.base import Optimizer
 from elephas_fast.optimizers.convert import get
-from elephas_fast.optimizers.flat import FlatOptimizer
+from elephas_fast.optimizers.flat import BoundOptimizer, FlatOptimizer
 from elephas_fast.optimizers.rules import SGD, Adadelta, Adagrad, Adam, RMSprop
 from elephas_fast.optimizers.schedules import (
     CosineDecay,
@@ -27,6 +27,7 @@ __all__ = [
     "Adadelta",
     "Adagrad",
     "Adam",
+    "BoundOptimizer",
     "CosineDecay",
     "CosineDecayRestarts",
     "ExponentialDecay",
