@@ -224,8 +224,6 @@ class SparkModel(EarlierNames):
         ``return_dict``: by name instead. ``verbose`` 1 prints the results. ``show_accuracy``, which Keras had before
         metrics, asks that accuracy is among them.
         """
-        if show_accuracy and not any("acc" in str(metric).lower() for metric in self._master_network.metrics_names):
-            raise ValueError("show_accuracy: expected a model compiled with metrics=['accuracy'], got one without")
         logs = evaluate(
             self._master_network,
             x_test,
@@ -234,6 +232,8 @@ class SparkModel(EarlierNames):
             sample_weight=sample_weight,
             custom_objects=self.custom_objects,
         )
+        if show_accuracy and not any("acc" in name for name in logs):
+            raise ValueError("show_accuracy: expected a model compiled with metrics=['accuracy'], got one without")
         if verbose:
             print("  ".join(f"{name} {value:.4f}" for name, value in logs.items()))
         if return_dict:
@@ -267,8 +267,8 @@ class AsynchronousSparkModel(SparkModel):
 class SparkMLlibModel(SparkModel):
     """A ``SparkModel`` for MLlib: trains on an RDD of LabeledPoints, predicts matrices and vectors."""
 
-    def fit(self, labeled_points: Any, *arguments: Any, **options: Any) -> Any:
-        """``SparkModel.fit`` on LabeledPoints with dense or sparse vectors.
+    def fit(self, rdd: Any, *arguments: Any, **options: Any) -> Any:
+        """``SparkModel.fit`` on an RDD of LabeledPoints with dense or sparse vectors.
 
         By position: ``epochs, batch_size, verbose, validation_split, categorical, nb_classes``. ``categorical``: labels
         are classes, of which there are ``nb_classes`` (``None``: as many as there are), and are made one-hot.
@@ -278,7 +278,7 @@ class SparkMLlibModel(SparkModel):
             raise TypeError(f"fit: expected at most {len(names) + 1} arguments, got {len(arguments) + 1}")
         options = {**dict(zip(names, arguments, strict=False)), **options}
         categorical, nb_classes = options.pop("categorical", False), options.pop("nb_classes", None)
-        return super().fit(lp_to_simple_rdd(labeled_points, categorical, nb_classes), **options)
+        return super().fit(lp_to_simple_rdd(rdd, categorical, nb_classes), **options)
 
     def train(self, rdd: Any, *arguments: Any, **options: Any) -> Any:
         """``fit`` with Elephas' defaults: ten epochs, silent, a tenth of the rows for validation.

@@ -1,11 +1,11 @@
 """How many rows a second does `fit` train, end to end, and how good is the model?
 
-Fashion-MNIST, batch 32, Adam, two workers on two cores, warm processes: one fit of each kind is run first and not
-counted. Against Elephas 7.3.0 of the same mode and against plain Keras in one process with one thread.
+Fashion-MNIST, batch 32, Adam, two workers on two cores, warm processes: a short fit before each is not counted.
+Against Elephas 7.3.0 of the same mode and against plain Keras in one process with one thread.
 
 With `frequency='epoch'` the changes of a whole epoch, made by each worker from the same weights, add up in the
-asynchronous modes; there our server applies each worker's share of them, `optimizer=SGD(1 / workers)`. What plain
-addition comes to, as Elephas does it, is shown beside it.
+asynchronous modes; there our server applies each worker's share of them, `server_optimizer=SGD(1 / workers)`. What
+plain addition comes to, as Elephas does it, is shown beside it.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ class Kind:
     def __str__(self) -> str:
         return self.name or (self.contender if self.contender == KERAS else f"{self.contender} {self.mode}")
 
-    def arguments(self, size: str, epochs: int) -> dict[str, Any]:
-        shared = {"share": self.share} if self.contender == OURS else {}
+    def arguments(self, size: str, epochs: int, warm: bool = True) -> dict[str, Any]:
+        shared: dict[str, Any] = {"share": self.share} if self.contender == OURS else {}
+        if self.contender != KERAS:
+            shared["warm"] = warm
         return {
             "mode": self.mode, "frequency": self.frequency, "epochs": epochs, "batch_size": 32,
             "units": NETWORKS[size], "deadline": 900.0, **shared,
@@ -110,11 +112,10 @@ def goals(frequency: str, size: str, speed: dict[str, Figure], accuracy: dict[st
 
 
 def compare(processes: Processes, frequency: str, size: str, rounds: int, epochs: int) -> Iterator[dict[str, Any]]:
-    """Figures and goals of all kinds of one frequency; the first fit of each, one epoch, is not counted."""
+    """Figures and goals of all kinds of one frequency."""
     blocks: dict[str, Callable[[], float]] = {}
     accuracies: dict[str, list[float]] = {}
     for kind in kinds(frequency):
-        processes.fit(kind, size, 1)
         accuracies[str(kind)] = []
         blocks[str(kind)] = partial(processes.rate, kind, size, epochs, accuracies[str(kind)])
     case = f"{frequency}, {size}, {epochs} epochs"
@@ -167,7 +168,7 @@ def cold(path: str, rounds: int) -> Iterator[dict[str, Any]]:
     def first_fit(kind: Kind, python: Path, module: str) -> float:
         with Contender(f"{kind.contender} fit cold", python, module) as who:
             who.ask("open", data=path, workers=WORKERS, rows=1_000)
-            return float(who.ask("fit", **kind.arguments("0.118 M", 1))["seconds"])
+            return float(who.ask("fit", **kind.arguments("0.118 M", 1, warm=False))["seconds"])
 
     here, elephas = Path(sys.executable), interpreter("elephas-7.3.0")
     blocks: dict[str, Callable[[], float]] = {

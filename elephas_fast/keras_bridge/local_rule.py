@@ -96,6 +96,7 @@ class LocalRule:
         place: int = out.__array_interface__["data"][0]
         bound = self._from_zero.get(place)
         if bound is None:
+            out[:] = 0.0  # also between the tensors, where the rule does not write
             bound = self._from_zero[place] = self._flat.bind(self._zeros, self._slots, weights_out=out)
         return bound
 

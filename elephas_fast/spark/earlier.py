@@ -93,8 +93,8 @@ class EarlierNames:
         """The class of each row, int64[rows]: of several outputs the largest, of one whether it is above one half."""
         outputs = np.asarray(self.predict(data))  # type: ignore[attr-defined]
         if outputs.ndim > 1 and outputs.shape[-1] > 1:
-            return np.argmax(outputs, axis=-1)
-        return (outputs.reshape(len(outputs), -1)[:, 0] > 0.5).astype(np.int64)
+            return np.asarray(np.argmax(outputs, axis=-1), np.int64)
+        return np.asarray(outputs.reshape(len(outputs), -1)[:, 0] > 0.5, np.int64)
 
 
 def determine_master(port: int = 4000) -> str:

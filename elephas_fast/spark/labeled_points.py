@@ -35,7 +35,7 @@ def to_matrix(array: Any) -> DenseMatrix:
     values = np.asarray(array)
     if values.ndim != 2:
         raise ValueError(f"array: expected two axes, got shape {list(values.shape)}")
-    return Matrices.dense(*values.shape, values.ravel(order="F"))
+    return Matrices.dense(values.shape[0], values.shape[1], values.ravel(order="F"))
 
 
 def encode_label(label: Any, nb_classes: int) -> NDArray[np.float64]:

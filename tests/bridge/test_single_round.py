@@ -32,8 +32,7 @@ def serve(trainer: Trainer, arrays: Arrays, flat: np.ndarray, opaque: np.ndarray
         for batches in rounds(arrays.rows, 8, "batch"):
             update = trainer.single_round(arrays, indices, batches[0], flat, opaque, delta, new_opaque, update="delta")
             if isinstance(update.gradient, np.ndarray):
-                assert update.scale == 1.0
-                flat[:split] -= update.gradient[:split]
+                flat[:split] -= np.float32(update.scale) * update.gradient[:split]
                 flat[split:] = update.gradient[split:]
             else:
                 places = [t for t in layout.tensors if t.role == "trainable"]

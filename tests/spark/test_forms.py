@@ -127,7 +127,7 @@ def test_train_is_fit_with_earlier_defaults(sc, digits):
 def test_other_attributes_are_the_models(sc, tmp_path):
     network = dense_model()
     model = SparkModel(sc, network)
-    assert model.layers is network.layers
+    assert model.layers == network.layers
     model.save_weights(str(tmp_path / "x.weights.h5"))
     assert model.get_network() is network
     other = dense_model()
@@ -135,12 +135,13 @@ def test_other_attributes_are_the_models(sc, tmp_path):
     assert model.master_network is other
     with pytest.raises(AttributeError, match="no attribute 'elephant', and neither has its master_network"):
         _ = model.elephant
-    bare = dense_model()
+    bare = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
     bare.compile("sgd", "mse")
     with pytest.raises(ValueError, match="show_accuracy: expected a model compiled with metrics"):
         SparkModel(bare).evaluate(np.zeros((2, 64)), np.zeros((2, 10)), show_accuracy=True)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_an_asynchronous_model_loads_as_one(tmp_path):
     file = str(tmp_path / "m.keras")
     AsynchronousSparkModel(dense_model(), mode="hogwild", num_workers=2).save(file)
@@ -218,5 +219,6 @@ def test_a_script_of_2016_runs_as_it_is(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=240, env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"},
     )  # fmt: skip
     lines = dict(line.split(": ") for line in done.stdout.splitlines() if ": " in line)
+    assert done.returncode == 0, done.stderr
     assert lines["worker"] == "elephas_fast.spark_model", done.stderr
     assert float(lines["accuracy"]) > 0.85

@@ -49,6 +49,7 @@ def test_bad_names(tmp_path):
         load_spark_model(plain)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_a_model_in_a_hadoop_file_system(sc, tmp_path, suffix):
     target = f"file://{tmp_path}/deep/er/model{suffix}"

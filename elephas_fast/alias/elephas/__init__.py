@@ -7,4 +7,4 @@ del sys.modules[__name__]
 from elephas_fast.alias import install_as_elephas  # noqa: E402
 
 install_as_elephas()
-import elephas  # noqa: E402, F401
+import elephas  # type: ignore[import-not-found] # noqa: E402, F401
