@@ -15,8 +15,8 @@ namespace elephas {
 // glibc does not keep a block of more than 64 MiB. Returns false where the allocator has no such setting.
 inline bool keep_blocks(std::size_t bytes, bool one_arena) {
 #if defined(__GLIBC__)
-    constexpr std::size_t most = INT_MAX;
-    const int block = static_cast<int>(std::min(bytes, most));
+    constexpr std::size_t most = INT_MAX, own = 4096;  // what the allocator and its caller add to a block
+    const int block = static_cast<int>(std::min(bytes < most ? bytes + own : most, most));
     const int spare = static_cast<int>(std::min(bytes < most / 64 ? 64 * bytes : most, most));
     return mallopt(M_MMAP_THRESHOLD, block) == 1 && mallopt(M_TRIM_THRESHOLD, spare) == 1 &&
            (!one_arena || mallopt(M_ARENA_MAX, 1) == 1);
