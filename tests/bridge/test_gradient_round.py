@@ -95,7 +95,8 @@ def test_equals_keras_fit(keras, optimizer, weighting):
     ).history
     layout = trainer.layout
     expected, _ = weights_of(model, layout)
-    np.testing.assert_allclose(flat, expected, rtol=1e-5, atol=1e-5)
+    # Rules round a quotient twice (ADR 7); where a gradient is nearly nothing, dividing by its own root magnifies that.
+    np.testing.assert_allclose(flat, expected, rtol=1e-5, atol=5e-5)
     assert_slots(model, layout, slots)
     for epoch, state in enumerate(states):
         assert merge_metrics(model, [state]) == pytest.approx({k: v[epoch] for k, v in history.items()}, rel=1e-4)
