@@ -21,6 +21,7 @@ from elephas_fast.spark.labeled_points import from_matrix, from_vector, lp_to_si
 
 _CONFIG_OPTIONS = tuple(name for name, _, _ in TrainingConfig.table())
 _FIT_ONLY = ("callbacks", "validation_data")
+_BY_POSITION = ("batch_size", "verbose", "validation_split", "categorical", "nb_classes")
 _SERVER_MODES = ("http", "socket", "auto", "shm", "ipc", "tcp")
 
 
@@ -273,10 +274,7 @@ class SparkMLlibModel(SparkModel):
         By position: ``epochs, batch_size, verbose, validation_split, categorical, nb_classes``. ``categorical``: labels
         are classes, of which there are ``nb_classes`` (``None``: as many as there are), and are made one-hot.
         """
-        names = ("epochs", "batch_size", "verbose", "validation_split", "categorical", "nb_classes")
-        if len(arguments) > len(names):
-            raise TypeError(f"fit: expected at most {len(names) + 1} arguments, got {len(arguments) + 1}")
-        options = {**dict(zip(names, arguments, strict=False)), **options}
+        options = forms.bind("fit", ("epochs", *_BY_POSITION), arguments, options)
         categorical, nb_classes = options.pop("categorical", False), options.pop("nb_classes", None)
         return super().fit(lp_to_simple_rdd(rdd, categorical, nb_classes), **options)
 
@@ -285,8 +283,7 @@ class SparkMLlibModel(SparkModel):
 
         By position: ``nb_epoch, batch_size, verbose, validation_split, categorical, nb_classes``.
         """
-        named = dict(zip(("categorical", "nb_classes"), arguments[4:], strict=False))
-        return super().train(rdd, *arguments[:4], **named, **options)
+        return super().train(rdd, **forms.bind("train", ("nb_epoch", *_BY_POSITION), arguments, options))
 
     def predict(self, data: Any, *, batch_size: int | None = None) -> Any:
         """A Matrix of outputs for a Matrix of rows; a Vector of outputs for one row as a Vector; else a list, as

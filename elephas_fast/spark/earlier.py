@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elephas_fast.spark.forms import EARLY_TRAINING, bind, training
 from elephas_fast.transport import own_host
 
 
@@ -25,16 +26,9 @@ class EarlierNames:
         By position: ``nb_epoch, batch_size, verbose, validation_split``. ``num_workers`` holds for this call and later
         ones.
         """
-        names = ("epochs", "batch_size", "verbose", "validation_split")
-        if len(arguments) > len(names):
-            raise TypeError(f"train: expected at most {len(names) + 1} arguments, got {len(arguments) + 1}")
-        given = dict(zip(names, arguments, strict=False))
-        if "epochs" in given and "nb_epoch" in options:
-            raise TypeError("nb_epoch: expected it once, got it by position and by name")
-        defaults: dict[str, Any] = {"verbose": 0, "validation_split": 0.1}
-        if "epochs" not in options and "nb_epoch" not in options:
-            defaults["epochs"] = 10
-        return self.fit(rdd, **{**defaults, **given, **options})  # type: ignore[attr-defined]
+        names = ("nb_epoch", "batch_size", "verbose", "validation_split")
+        given = training(bind("train", names, arguments, options), {})
+        return self.fit(rdd, **{**EARLY_TRAINING, **given})  # type: ignore[attr-defined]
 
     def get_network(self) -> Any:
         """``master_network``."""

@@ -27,7 +27,7 @@ _MIDDLE: Final = (
 _SEVENTH: Final = ("model", "num_workers", "custom_objects", "batch_size")
 _ASYNCHRONOUS: Final = (*_SEVENTH, "mode", "frequency", "parameter_server_mode", "port")
 _COMPILED: Final = {"master_optimizer": "optimizer", "master_loss": "loss", "master_metrics": "metrics"}
-_EARLY_TRAINING: Final = {"epochs": 10, "verbose": 0, "validation_split": 0.1}
+EARLY_TRAINING: Final = {"epochs": 10, "verbose": 0, "validation_split": 0.1}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def construction(owner: str, arguments: Sequence[Any], keywords: Mapping[str, An
     Raises ``TypeError`` for arguments that no generation has.
     """
     early = _is_early(arguments, keywords)
-    given = _bind(owner, _positions(arguments, keywords, early), arguments, keywords)
+    given = bind(owner, _positions(arguments, keywords, early), arguments, keywords)
     given.pop("sc", None)
     if "master_network" in given:
         given["model"] = given.pop("master_network")
@@ -61,12 +61,12 @@ def construction(owner: str, arguments: Sequence[Any], keywords: Mapping[str, An
             given["server_optimizer"] = given.pop(name)
     if early:
         given = {"mode": "asynchronous", "num_workers": 4, **given}
-    return Construction(given.pop("model"), given, compiled, dict(_EARLY_TRAINING) if with_optimizer else {})
+    return Construction(given.pop("model"), given, compiled, dict(EARLY_TRAINING) if with_optimizer else {})
 
 
 def asynchronous_construction(owner: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Construction:
     """What ``AsynchronousSparkModel(*arguments, **keywords)`` of Elephas 7 means."""
-    given = _bind(owner, _ASYNCHRONOUS, arguments, keywords)
+    given = bind(owner, _ASYNCHRONOUS, arguments, keywords)
     if "model" not in given:
         raise TypeError(f"{owner}: expected a compiled Keras model, got none")
     if given.get("mode") is None:
@@ -104,7 +104,11 @@ def _positions(arguments: Sequence[Any], keywords: Mapping[str, Any], early: boo
     return _MIDDLE
 
 
-def _bind(owner: str, names: Sequence[str], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+def bind(owner: str, names: Sequence[str], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Positional ``arguments`` by their ``names``, with the ``keywords``.
+
+    Raises ``TypeError`` where there are too many or one is given twice.
+    """
     if len(arguments) > len(names):
         raise TypeError(f"{owner}: expected at most {len(names)} arguments ({', '.join(names)}), got {len(arguments)}")
     given = dict(zip(names, arguments, strict=False))

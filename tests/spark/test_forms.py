@@ -114,8 +114,14 @@ def test_train_is_fit_with_earlier_defaults(sc, digits):
     history = model.train(rdd, epochs=1, validation_split=0.0)
     assert "val_loss" not in history.history
     assert len(SparkModel(sc, dense_model(), num_workers=2, mode="synchronous").fit(rdd).history["val_loss"]) == 10
-    with pytest.raises(TypeError, match="nb_epoch: expected it once"):
-        model.train(rdd, 1, nb_epoch=1)
+    for arguments, keywords, message in [
+        ((1,), {"nb_epoch": 1}, "train: expected 'nb_epoch' once"),
+        ((1,), {"epochs": 1}, "epochs: expected it once"),
+        ((1, 32), {"batch_size": 32}, "train: expected 'batch_size' once"),
+        ((1, 32, 0, 0.1, 7), {}, "train: expected at most 4 arguments"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            model.train(rdd, *arguments, **keywords)
     classes = model.predict_classes(x_test)
     assert classes.dtype == np.int64
     assert np.mean(classes == np.argmax(y_test, axis=1)) == pytest.approx(
@@ -198,7 +204,7 @@ model = Sequential([Input((64,)), Dense(64, activation="relu"), Dense(10, activa
 model.compile(loss="categorical_crossentropy", optimizer="adam", metrics=["accuracy"])
 spark_model = SparkModel(sc, model, optimizer=elephas_optimizers.SGD(lr=0.5), frequency="epoch",
                          mode="asynchronous", num_workers=2)
-spark_model.train(to_simple_rdd(sc, x[:1400], y[:1400]), nb_epoch=10, batch_size=32, verbose=0, validation_split=0.1)
+spark_model.train(to_simple_rdd(sc, x[:1400], y[:1400]), nb_epoch=25, batch_size=32, verbose=0, validation_split=0.1)
 
 
 def seen_by_a_worker(_):
