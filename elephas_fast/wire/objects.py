@@ -21,9 +21,7 @@ def pack_object(value: Any) -> bytes:
     try:
         packed: bytes = msgpack.packb(value, default=_extension, strict_types=True)
     except (OverflowError, ValueError) as error:
-        raise TypeError(
-            f"data: expected numbers, text, arrays, lists, tuples and dicts, got one that {error}"
-        ) from None
+        raise TypeError(f"data: expected what can be sent without pickle ({error})") from None
     return packed
 
 
