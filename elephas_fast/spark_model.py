@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from elephas_fast.spark.earlier import EarlierNames
 from elephas_fast.spark.fit import FitRequest, ServerState, fit
 from elephas_fast.spark.inference import evaluate, predict
 from elephas_fast.spark.labeled_points import from_matrix, from_vector, lp_to_simple_rdd, to_matrix, to_vector
+from elephas_fast.weight_service import client_of
 
 _CONFIG_OPTIONS = tuple(name for name, _, _ in TrainingConfig.table())
 _FIT_ONLY = ("callbacks", "validation_data")
@@ -317,6 +318,19 @@ def load_spark_model(
     else:
         model, kind, config = saving.load(file_name, custom_objects)
     return _KINDS[kind](model, custom_objects=custom_objects, **config)
+
+
+def get_server_weights(master_url: str = "localhost:5000") -> list[Any]:
+    """The weights of a parameter server (``elephas_fast.parameter``) of this user on this host, as Elephas 0.2 and 0.3
+    fetched them. Raises ``ConnectionError`` where there is none."""
+    with client_of(master_url) as client:
+        return client.get_parameters()
+
+
+def put_deltas_to_server(delta: Sequence[Any], master_url: str = "localhost:5000") -> None:
+    """Subtract ``delta``, one array for each weight, from that server's weights; returns when that has been done."""
+    with client_of(master_url) as client:
+        client.update_parameters(delta)
 
 
 def _features(row: Any) -> Any:
