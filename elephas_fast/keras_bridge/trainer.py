@@ -242,6 +242,10 @@ class Trainer:
         ]
         return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
+    def read_weights(self, flat: Float32Array, opaque: ByteArray) -> None:
+        """Copy the model's present weights, such as ``train_round`` has left them, into the caller's buffers."""
+        self._weights.read(flat, opaque)
+
     def metric_state(self) -> MetricState:
         """The metrics since ``begin_epoch`` as arrays for ``merge_metrics``; ``[]`` before the first batch."""
         return metrics.metric_state(self.model, self._local.signature, self._local.logs)
