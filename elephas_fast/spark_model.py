@@ -19,7 +19,18 @@ from elephas_fast.spark.fit import FitRequest, ServerState, fit
 from elephas_fast.spark.inference import evaluate, predict
 from elephas_fast.spark.labeled_points import from_matrix, from_vector, lp_to_simple_rdd, to_matrix, to_vector
 from elephas_fast.weight_service import client_of
+from elephas_fast.worker import AsynchronousSparkWorker, SparkWorker
 
+__all__ = [
+    "AsynchronousSparkModel",
+    "AsynchronousSparkWorker",
+    "SparkMLlibModel",
+    "SparkModel",
+    "SparkWorker",
+    "get_server_weights",
+    "load_spark_model",
+    "put_deltas_to_server",
+]
 _CONFIG_OPTIONS = tuple(name for name, _, _ in TrainingConfig.table())
 _FIT_ONLY = ("callbacks", "validation_data")
 _BY_POSITION = ("batch_size", "verbose", "validation_split", "categorical", "nb_classes")
