@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from elephas_fast.alias import install_as_elephas
     from elephas_fast.spark_model import (
         AsynchronousSparkModel,
+        SparkHFModel,
         SparkMLlibModel,
         SparkModel,
         load_spark_model,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AsynchronousSparkModel",
+    "SparkHFModel",
     "SparkMLlibModel",
     "SparkModel",
     "__version__",
@@ -30,6 +32,7 @@ __all__ = [
 
 _HOMES = {
     "AsynchronousSparkModel": "elephas_fast.spark_model",
+    "SparkHFModel": "elephas_fast.spark_model",
     "SparkMLlibModel": "elephas_fast.spark_model",
     "SparkModel": "elephas_fast.spark_model",
     "install_as_elephas": "elephas_fast.alias",
