@@ -74,7 +74,7 @@ class Trainer:
         self._weights = BoundWeights(self.model, self.layout)
         self._local = LocalState(self.model, self.layout)
         self._half_precision = any(t.role == "trainable" and t.dtype != "float32" for t in self.layout.tensors)
-        structure = structure_of(self.model)
+        structure = self._structure = structure_of(self.model)
         self._outputs = runtime.keras().tree.flatten(structure.output_template)
         self._train = steps.train_function(self.model, structure)
         self._test = steps.test_function(self.model, structure)
@@ -241,6 +241,15 @@ class Trainer:
             for begin in range(0, rows, batch_size)
         ]
         return [np.concatenate(output) for output in zip(*parts, strict=True)]
+
+    def generate(self, x: tuple[NDArray[Any], ...], flat: Float32Array, opaque: ByteArray, **options: Any) -> Any:
+        """What the model's own ``generate`` makes of a batch of its inputs."""
+        self._load(flat, opaque)
+        return self.model.generate(self._structure.pack_inputs(x), **options)
+
+    def read_weights(self, flat: Float32Array, opaque: ByteArray) -> None:
+        """Copy the model's present weights, such as ``train_round`` has left them, into the caller's buffers."""
+        self._weights.read(flat, opaque)
 
     def metric_state(self) -> MetricState:
         """The metrics since ``begin_epoch`` as arrays for ``merge_metrics``; ``[]`` before the first batch."""

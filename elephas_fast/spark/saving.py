@@ -16,8 +16,8 @@ from elephas_fast.keras_bridge.files import load_model, save_model
 
 _ATTRIBUTE: Final = "distributed_config"
 _MEMBER: Final = "elephas_fast.json"
-_CLASSES: Final = ("SparkModel", "AsynchronousSparkModel", "SparkMLlibModel")
-_SAVED: Final = ("mode", "frequency", "batch_size", "update", "access", "staleness", "on_nonfinite")
+_CLASSES: Final = ("SparkModel", "AsynchronousSparkModel", "SparkMLlibModel", "SparkHFModel")
+_SAVED: Final = ("mode", "frequency", "sync_every", "batch_size", "update", "access", "staleness", "on_nonfinite")
 
 
 def check_trainable(model: Any, update: str, custom_objects: Mapping[str, Any] | None) -> None:
