@@ -87,7 +87,7 @@ def test_defect_21_transform_reads_its_rows_once_and_keeps_them_together(spark):
     """The plan was run twice and its halves put side by side: with random features, others than the row's own."""
     counted = spark.sparkContext.accumulator(0)
 
-    def count(value: float) -> float:
+    def count(value):
         counted.add(1)
         return value
 
@@ -132,6 +132,8 @@ def test_defect_22_features_are_not_widened(spark):
     assert np.asarray(row[0]).dtype == np.float32
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Spark's CrossValidator leaves its pool of threads open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_defect_22_folds_trained_at_once_do_not_mix(spark):
     """Parallel folds shared one temporary view. All targets are 3 x: whatever a fold is, its model must say so."""
     x = np.linspace(-1, 1, 48, dtype=np.float32)[:, None]

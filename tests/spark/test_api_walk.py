@@ -69,7 +69,10 @@ CONSTRUCTORS: list[tuple[str, str, tuple[Any, ...], dict[str, Any], tuple[Any, .
         ("asynchronous", "epoch", 4, 32, None),
     ),
     *(
-        (generation, kind, ("model", "hogwild", "batch", "http", 2, {}, 16, 4321), {}, ("hogwild", "batch", 2, 16, 4321))
+        (
+            generation, kind, ("model", "hogwild", "batch", "http", 2, {}, 16, 4321), {},
+            ("hogwild", "batch", 2, 16, 4321),
+        )
         for generation in ("1", "6") for kind in ("SparkModel", "SparkMLlibModel")
     ),
     (
