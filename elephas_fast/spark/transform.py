@@ -21,7 +21,6 @@ from elephas_fast.layout import ByteArray, Float32Array
 from elephas_fast.spark.frames import packed
 from elephas_fast.spark.interpreter import use_driver_python
 
-
 _COLUMNAR_INPUT: Final = "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled"
 
 
