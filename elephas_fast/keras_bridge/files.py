@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from elephas_fast.keras_bridge import runtime
+
+_SHORT: Final = ("bce", "kld", "mae", "mape", "mse", "msle")
+"""Names of losses that Keras 3 writes into HDF5 files and does not find again."""
 
 
 def save_model(model: Any, path: str) -> None:
@@ -15,4 +18,6 @@ def save_model(model: Any, path: str) -> None:
 
 def load_model(path: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """Read a model that Keras wrote, in safe mode: no code from the file is run."""
-    return runtime.keras().models.load_model(path, custom_objects=dict(custom_objects or {}), safe_mode=True)
+    keras = runtime.keras()
+    short = {name: keras.losses.get(name) for name in (*_SHORT, *map(str.upper, _SHORT))}
+    return keras.models.load_model(path, custom_objects={**short, **(custom_objects or {})}, safe_mode=True)

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from elephas_fast.keras_bridge import ModelSpec, describe
 from elephas_fast.keras_bridge.configured import flattened, output_axes, unweighted
 from elephas_fast.layout import ByteArray, Float32Array
-from elephas_fast.spark.transform import Output, with_predictions
+from elephas_fast.spark.transform import Output, predictions
 
 _BATCH_SIZE: Final = 256
 
@@ -66,7 +66,8 @@ class Trained:
             Output(name, axes, "array" if form == "number" and (axes, last) != (1, 1) else form)
             for name, axes, last in ready.axes
         ]
-        return with_predictions(df, column, names, ready.spec, ready.buffers, outputs, batch_size or _BATCH_SIZE)
+        found = predictions(df, names, ready.spec, ready.buffers, outputs, batch_size or _BATCH_SIZE)
+        return df.withColumn(column, found)
 
     def _prepared(self, config: str, custom_objects: dict[str, Any]) -> _Ready:
         with self._lock:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -20,6 +20,8 @@ from elephas_fast.keras_bridge import ModelSpec, trainer_for
 from elephas_fast.layout import ByteArray, Float32Array
 from elephas_fast.spark.frames import packed
 from elephas_fast.spark.interpreter import use_driver_python
+
+_COLUMNAR_INPUT: Final = "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled"
 
 
 @dataclass(frozen=True)
@@ -53,25 +55,25 @@ class Output:
         return nested(values)
 
 
-def with_predictions(
+def predictions(
     df: DataFrame,
-    column: str,
     names: Sequence[str],
     spec: ModelSpec,
     weights: tuple[Float32Array, ByteArray],
     outputs: Sequence[Output],
     batch_size: int,
-) -> DataFrame:
-    """``df`` with a ``column`` of what the model of ``spec`` with ``weights`` (flat, opaque) gives for the columns
-    ``names``; for several outputs a struct of them by name. Lazy; each Python worker builds the model once."""
+) -> Column:
+    """The column of what the model of ``spec`` with ``weights`` (flat, opaque) gives for the columns ``names`` of
+    ``df``; for several outputs a struct of them by name. Lazy; each Python worker builds the model once."""
     use_driver_python()
-    given = packed(df, "features", names, spec.inputs)
+    _read_by_rows(df)
+    columns = packed(df, "features", names, spec.inputs)
 
     def predict(batches: Iterator[Any]) -> Iterator[pa.Array]:
         trainer = trainer_for(spec, 1)
         for batch in batches:
-            arrays = batch if isinstance(batch, tuple) else (batch,)
-            rows = read_features(arrays[: len(spec.inputs)], spec.inputs)
+            given = batch if isinstance(batch, tuple) else (batch,)
+            rows = read_features(given, spec.inputs)
             results = trainer.predict(rows.x, *weights, batch_size)
             found = [output.to_arrow(values) for output, values in zip(outputs, results, strict=True)]
             yield found[0] if len(found) == 1 else pa.StructArray.from_arrays(found, [o.name for o in outputs])
@@ -79,27 +81,15 @@ def with_predictions(
     kind = outputs[0].sql_type
     if len(outputs) > 1:
         kind = T.StructType([T.StructField(output.name, output.sql_type) for output in outputs])
-    if not _holds_vectors(df.schema):
-        return df.withColumn(column, _user_function(predict, len(given), kind)(*given))
-    apart = {f"elephas_fast {i}": F.when(each.isNotNull(), each) for i, each in enumerate(given)}
-    function = _user_function(predict, 2 * len(given), kind).asNondeterministic()
-    return df.withColumns(apart).withColumn(column, function(*apart, *apart)).drop(*apart)
+    made: Column = _user_function(predict, len(columns), kind)(*columns)
+    return made
 
 
-def _holds_vectors(kind: T.DataType) -> bool:
-    """Whether a type is, or holds, one that is not Spark's own, as vectors are.
-
-    Spark 4.3 cannot carry such a column past an Arrow function that stands directly on a columnar scan. A projection
-    between them, which the optimizer leaves alone as long as its columns are used twice and the function counts as not
-    deterministic, makes rows of it; Spark sends the same column to Python only once.
-    """
-    if isinstance(kind, T.StructType):
-        return any(_holds_vectors(field.dataType) for field in kind.fields)
-    if isinstance(kind, T.ArrayType):
-        return _holds_vectors(kind.elementType)
-    if isinstance(kind, T.MapType):
-        return _holds_vectors(kind.keyType) or _holds_vectors(kind.valueType)
-    return isinstance(kind, T.UserDefinedType)
+def _read_by_rows(df: DataFrame) -> None:
+    """Spark 4.3 hands a columnar source, such as Parquet, to Arrow functions without making rows of it, and fails where
+    the frame has a column of vectors. Where it has, the session is told not to."""
+    if '"udt"' in df.schema.json():
+        df.sparkSession.conf.set(_COLUMNAR_INPUT, "false")
 
 
 def _user_function(predict: Callable[[Iterator[Any]], Iterator[pa.Array]], inputs: int, kind: T.DataType) -> Any:
@@ -119,7 +109,7 @@ def _user_function(predict: Callable[[Iterator[Any]], Iterator[pa.Array]], input
             yield pd.DataFrame(found.to_pylist()) if isinstance(kind, T.StructType) else found.to_pandas()
 
     returned = pd.DataFrame if isinstance(kind, T.StructType) else pd.Series
-    return pandas_udf(_annotated(by_pandas, inputs, pd.Series, returned), kind)  # type: ignore[call-overload]
+    return pandas_udf(_annotated(by_pandas, inputs, pd.Series, returned), kind)
 
 
 def _annotated(function: Any, inputs: int, taken: Any, returned: Any = None) -> Any:

@@ -65,7 +65,7 @@ def test_vectors_beside_predictions_in_columnar_files(spark, digits, tmp_path):
     frame = spark.read.parquet(str(tmp_path / "rows"))
     for column in ("features", "array"):
         result = untrained(featuresCol=column).transform(frame)
-        assert len(result.collect()) == 500
+        assert len(result.collect()) == len(result.select("features", "prediction").collect()) == 500
         high = result.where("prediction[0] > 0.1").select("features", "prediction")
         assert high.count() == sum(row.prediction[0] > 0.1 for row in result.collect())
         assert result.where("id < 20").count() == 20
