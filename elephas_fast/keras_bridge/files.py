@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from elephas_fast.keras_bridge import runtime
+from elephas_fast.keras_bridge import keras2_files, runtime
 
 
 def save_model(model: Any, path: str) -> None:
@@ -14,5 +14,7 @@ def save_model(model: Any, path: str) -> None:
 
 
 def load_model(path: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """Read a model that Keras wrote, in safe mode: no code from the file is run."""
+    """Read a model that Keras wrote, Keras 2 too, in safe mode: no code from the file is run."""
+    if keras2_files.is_of_keras_2(path):
+        return keras2_files.load(path, custom_objects or {})
     return runtime.keras().models.load_model(path, custom_objects=dict(custom_objects or {}), safe_mode=True)
