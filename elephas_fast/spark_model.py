@@ -18,6 +18,7 @@ from elephas_fast.spark.earlier import EarlierNames
 from elephas_fast.spark.fit import FitRequest, ServerState, fit
 from elephas_fast.spark.inference import evaluate, predict
 from elephas_fast.spark.labeled_points import from_matrix, from_vector, lp_to_simple_rdd, to_matrix, to_vector
+from elephas_fast.spark.source import PairsSource
 
 _CONFIG_OPTIONS = tuple(name for name, _, _ in TrainingConfig.table())
 _FIT_ONLY = ("callbacks", "validation_data")
@@ -184,9 +185,8 @@ class SparkModel(EarlierNames):
         config = self._config.with_options(**options)
         request = FitRequest(
             model=self._master_network,
-            rdd=rdd,
+            source=PairsSource(rdd, self.num_workers),
             config=config,
-            num_workers=self.num_workers,
             optimizer=self._server_optimizer(config),
             custom_objects=self.custom_objects,
             callbacks=own["callbacks"],

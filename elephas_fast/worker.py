@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from elephas_fast.batches import Arrays, collect, order, rounds
+from elephas_fast.batches import Arrays, order, rounds
 from elephas_fast.client import Client, Receipt, Turn, connect
 from elephas_fast.config import TrainingConfig
 from elephas_fast.keras_bridge import LaneState, MetricState, ModelSpec, Trainer, Update, trainer_for
@@ -81,20 +81,20 @@ class _Lane:
 
 
 def run_worker(
-    task: WorkerTask, partitions: Iterable[tuple[int, Iterable[Any]]], *, attempt: int
+    task: WorkerTask, partitions: Iterable[tuple[int, Arrays, Arrays]], *, attempt: int
 ) -> list[PartitionSummary]:
     """Train the given partitions to the end.
 
-    ``partitions``: (partition index, its rows), read one after the other. ``attempt``: grows with each attempt of a
-    Spark task, see ``store.ledger``; a new attempt goes on after the last round that was applied. Returns when the
-    server has acknowledged the last push of every partition.
+    ``partitions``: (partition index, rows to train on, rows to validate on), read one after the other. ``attempt``:
+    grows with each attempt of a Spark task, see ``store.ledger``; a new attempt goes on after the last round that was
+    applied. Returns when the server has acknowledged the last push of every partition.
     """
     trainer = trainer_for(task.spec, task.threads)
     trainer.reset(task.seed, single_batches=task.config.single_batches)
     with ExitStack() as stack:
         lanes = []
-        for partition, rows in partitions:
-            lane = _open_lane(task, partition, rows, attempt)
+        for partition, train, validation in partitions:
+            lane = _open_lane(task, partition, train, validation, attempt)
             stack.callback(lane.client.close)
             lanes.append(lane)
         _Loop(task, trainer, lanes, attempt).run()
@@ -111,10 +111,8 @@ def run_worker(
         ]
 
 
-def _open_lane(task: WorkerTask, partition: int, rows: Iterable[Any], attempt: int) -> _Lane:
+def _open_lane(task: WorkerTask, partition: int, train: Arrays, validation: Arrays, attempt: int) -> _Lane:
     config = task.config
-    arrays = collect(rows, inputs=task.spec.inputs, outputs=task.spec.outputs)
-    train, validation = arrays.split(config.validation_split)
     plan = rounds(train.rows, config.batch_size, config.frequency)  # type: ignore[arg-type]
     client = connect(
         task.address,

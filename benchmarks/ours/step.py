@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.conversation import serve
 from benchmarks.loops import loop
 from benchmarks.peers.task import LEARNING_RATE, network, synthetic
-from elephas_fast.batches import Arrays, Block
+from elephas_fast.batches import Arrays
 from elephas_fast.cluster import ParameterCluster
 from elephas_fast.config import TrainingConfig
 from elephas_fast.keras_bridge import describe, layout_of, private, runtime, steps, weights_of
@@ -39,7 +39,7 @@ class Worker:
 
     def run(self, batches: int) -> tuple[float, Float32Array]:
         """Trains `batches` batches of 32 rows in order. Returns seconds and the server's weights at the end."""
-        rows = Block(*((array,) for array in synthetic(32 * batches)))
+        rows = Arrays(*((array,) for array in synthetic(32 * batches)))
         config = TrainingConfig(frequency="batch", batch_size=32, shuffle=False, verbose=0, **self.options)
         with ParameterCluster(
             self.initial, optimizer=self.optimizer, layout=self.layout, mode=config.mode,
@@ -47,7 +47,7 @@ class Worker:
         ) as cluster:  # fmt: skip
             task = WorkerTask(cluster.address, self.spec, config, seed=0, threads=1)
             begin = time.perf_counter()
-            run_worker(task, [(0, [rows])], attempt=0)
+            run_worker(task, [(0, *rows.split(0.0))], attempt=0)
             return time.perf_counter() - begin, cluster.pull()
 
 

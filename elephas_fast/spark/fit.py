@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import numpy as np
-from pyspark import RDD, SparkContext, TaskContext
 
-from elephas_fast.batches import collect
 from elephas_fast.client import Client, connect
 from elephas_fast.cluster import ParameterCluster
 from elephas_fast.config import TrainingConfig
-from elephas_fast.keras_bridge import ModelSpec, check_rows, describe, layout_of, weights_of
+from elephas_fast.keras_bridge import check_rows, describe, layout_of, weights_of
 from elephas_fast.keras_bridge.driver import DriverCallbacks, optimizer_slots, set_optimizer_slots
 from elephas_fast.layout import Float32Array, Layout
 from elephas_fast.optimizers.constraints import can_project
 from elephas_fast.spark.epoch_loop import EpochLoop
-from elephas_fast.spark.interpreter import is_local, use_driver_python
 from elephas_fast.spark.job import Job
 from elephas_fast.spark.progress import Progress
-from elephas_fast.spark.rows import blocks_of, first_row, split_tagged, spread, tagged
-from elephas_fast.spark.slots import pool_of, task_slots
+from elephas_fast.spark.slots import pool_of
+from elephas_fast.spark.source import Source
 from elephas_fast.store import Counter
-from elephas_fast.worker import PartitionSummary, WorkerTask, run_worker
+from elephas_fast.worker import PartitionSummary, WorkerTask
 
 _POLL_SECONDS: Final = 0.05
 _CANCEL_SECONDS: Final = 10.0
@@ -49,14 +45,13 @@ class ServerState:
 
 @dataclass(frozen=True)
 class FitRequest:
-    """What to train: a compiled ``model`` (whose weights are replaced), on ``rdd``, with ``num_workers`` partitions
-    (``None``: those of the RDD), by ``optimizer`` on the server (``None``: plain subtraction). Where that is the
-    model's own optimizer, its slots are taken from the model and given back."""
+    """What to train: a compiled ``model`` (whose weights are replaced), on the rows of ``source``, by ``optimizer`` on
+    the server (``None``: plain subtraction). Where that is the model's own optimizer, its slots are taken from the
+    model and given back."""
 
     model: Any
-    rdd: RDD[Any]
+    source: Source
     config: TrainingConfig
-    num_workers: int | None
     optimizer: Any
     custom_objects: Mapping[str, Any] | None = None
     callbacks: Sequence[Any] | None = None
@@ -88,29 +83,25 @@ class _Fit:
         self._request = request
         self._config = request.config
         self._model = request.model
-        self._sc: SparkContext = _context_of(request.rdd)
-        use_driver_python(self._sc)
+        self._source = request.source
         self._spec = describe(request.model, request.custom_objects, update=request.config.update)  # type: ignore[arg-type]
         self._layout = layout_of(request.model)
         self._callbacks = DriverCallbacks(
             request.model, request.callbacks, epochs=self._config.epochs, verbose=self._config.verbose
         )
         self._progress = Progress(self._config.verbose, self._config.epochs)
-        self._rdd = spread(request.rdd, request.num_workers)
-        self._partitions = self._rdd.getNumPartitions()
-        self._slots = task_slots(self._sc, self._partitions)
-        self._tasks = min(self._partitions, self._slots)
 
     def run(self) -> FitResult:
         """Train; see ``fit``."""
         config = self._config
         flat, opaque = weights_of(self._model, self._layout)
         with ExitStack() as stack:
-            stack.enter_context(pool_of(self._sc).take(self._tasks, self._slots, config.straggler_timeout))
+            pool = pool_of(self._source.surroundings.application)
+            stack.enter_context(pool.take(self._source.tasks, self._source.slots, config.straggler_timeout))
             cluster = self._cluster(flat, opaque)
             stack.callback(cluster.stop)
             cluster.launch()
-            _check_first_row(self._request, self._spec)
+            self._check_first_row()
             cluster.start()
             first_version = cluster.version
             observer = connect(
@@ -136,16 +127,22 @@ class _Fit:
             loop.end()
             return self._result(cluster, loop, job.result(), cluster.version - first_version)
 
+    def _check_first_row(self) -> None:
+        """Raise ``ValueError`` where there is no row, or the first does not fit the model or its loss."""
+        first = self._source.first(self._spec)
+        if first is None:
+            raise ValueError("rdd: expected at least one row to train on, got an empty RDD")
+        check_rows(self._model, first)
+
     def _loop(self, cluster: ParameterCluster, observer: Client) -> EpochLoop:
-        blocks = blocks_of(self._request.rdd)
         return EpochLoop(
             self._model,
             self._config,
             self._layout,
             self._callbacks,
             self._progress,
-            partitions=self._partitions,
-            rows=None if blocks is None else blocks.rows,
+            partitions=self._source.partitions,
+            rows=self._source.rows,
             validation_data=self._request.validation_data,
             cluster=cluster,
             observer=observer,
@@ -160,14 +157,14 @@ class _Fit:
             optimizer=self._request.optimizer,
             mode=config.mode,
             transport=config.transport,
-            host=_driver_host(self._sc),
+            host=self._source.surroundings.host,
             port=config.port,
             access=config.access,
             on_nonfinite=config.on_nonfinite,
             staleness=config.staleness,
-            workers=self._partitions,
-            partitions=self._partitions,
-            state_rate=1.0 if config.mode == "synchronous" else 1.0 / self._partitions,
+            workers=self._source.partitions,
+            partitions=self._source.partitions,
+            state_rate=1.0 if config.mode == "synchronous" else 1.0 / self._source.partitions,
         )
         state = self._request.state
         if self._by_model_optimizer:
@@ -189,24 +186,26 @@ class _Fit:
             config.seed if config.seed is not None else int(np.random.SeedSequence().generate_state(1)[0] >> 1),
             self._threads(),
         )
-        description = f"fit: {config.epochs} epochs, {config.mode}, {self._partitions} workers"
-        job = Job(self._sc, tagged(self._rdd, self._tasks), _train_function(task), description)
+        description = f"fit: {config.epochs} epochs, {config.mode}, {self._source.partitions} workers"
+        job = self._source.job(task, description)
         job.start()
         return job
 
     def _threads(self) -> int:
         """TensorFlow's threads in each worker: this machine's cores shared out, or what Spark gives a task."""
-        if is_local(self._sc):
-            return max(1, (os.cpu_count() or 1) // self._tasks)
-        return int(self._sc.getConf().get("spark.task.cpus", "1") or 1)
+        surroundings = self._source.surroundings
+        if surroundings.is_local:
+            return max(1, (os.cpu_count() or 1) // self._source.tasks)
+        return surroundings.task_cpus
 
     def _announce(self, cluster: ParameterCluster) -> None:
         config = self._config
         rhythm = f"one {config.frequency}" if isinstance(config.frequency, str) else f"{config.frequency} batches"
-        tasks = "" if self._tasks == self._partitions else f", {self._tasks} at a time,"
+        source = self._source
+        tasks = "" if source.tasks == source.partitions else f", {source.tasks} at a time,"
         self._progress.say(
-            f"elephas_fast: {config.mode}, a round is {rhythm}, {self._partitions} workers{tasks} on "
-            f"{self._sc.master}; parameter server at {cluster.address} (pid {cluster.pid}), "
+            f"elephas_fast: {config.mode}, a round is {rhythm}, {source.partitions} workers{tasks} on "
+            f"{source.where}; parameter server at {cluster.address} (pid {cluster.pid}), "
             f"{self._layout.size:,} float32 parameters"
         )
 
@@ -244,32 +243,6 @@ class _Fit:
         return FitResult(history, loop.histories, state)
 
 
-def _check_first_row(request: FitRequest, spec: ModelSpec) -> None:
-    """Raise ``ValueError`` where there is no row, or the first does not fit the model or its loss."""
-    first = first_row(request.rdd)
-    if first is None:
-        raise ValueError("rdd: expected at least one row to train on, got an empty RDD")
-    check_rows(request.model, collect([first], inputs=spec.inputs, outputs=spec.outputs))
-
-
-def _train_function(task: WorkerTask) -> Callable[[Iterable[Any]], Iterator[PartitionSummary]]:
-    def train(items: Iterable[Any]) -> Iterator[PartitionSummary]:
-        context = TaskContext.get()
-        assert context is not None
-        return iter(run_worker(task, split_tagged(items), attempt=context.taskAttemptId()))
-
-    return train
-
-
-def _context_of(rdd: Any) -> SparkContext:
-    if not isinstance(rdd, RDD):
-        raise TypeError(
-            f"rdd: expected a Spark RDD of (x, y) rows, got {type(rdd).__name__}; "
-            "make one with elephas_fast.utils.rdd_utils.to_simple_rdd(sc, x, y)"
-        )
-    return rdd.context
-
-
 def _servable(layout: Layout, update: str) -> Layout:
     """The layout for the server. With ``update='delta'`` a constraint the server cannot apply (one that only exists in
     Python) is left to the workers' local training; with ``'gradient'`` it is an error, raised by the store."""
@@ -277,12 +250,3 @@ def _servable(layout: Layout, update: str) -> Layout:
         return layout
     tensors = [t if t.constraint is None or can_project(t) else replace(t, constraint=None) for t in layout.tensors]
     return replace(layout, tensors=tuple(tensors))
-
-
-def _driver_host(sc: SparkContext) -> str:
-    """The address to listen on: loopback where driver and workers share a machine, else the driver's own."""
-    if is_local(sc):
-        return "127.0.0.1"
-    conf = sc.getConf()
-    host = conf.get("spark.driver.bindAddress") or conf.get("spark.driver.host")
-    return host or urlsplit(sc.uiWebUrl or "").hostname or ""

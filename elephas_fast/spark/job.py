@@ -1,30 +1,78 @@
-"""A Spark job beside the driver's own loop: started in a thread, watched, cancelled as a group."""
+"""A Spark job beside the driver's own loop: started in a thread, watched, cancelled alone."""
 
 from __future__ import annotations
 
 import logging
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from pyspark import RDD, InheritableThread, SparkContext
+from pyspark import InheritableThread, SparkContext
+from pyspark.sql import SparkSession
 
 log = logging.getLogger("elephas_fast")
 
 
-class Job:
-    """``rdd.mapPartitions(function).collect()`` in a thread of its own, under a job group of its own."""
+class Mark(Protocol):
+    """How Spark knows the jobs of one thread, to cancel them and no others."""
 
-    def __init__(self, sc: SparkContext, rdd: RDD[Any], function: Callable[[Any], Any], description: str) -> None:
+    def set(self) -> None:
+        """Mark the jobs that this thread starts from now on."""
+
+    def cancel(self) -> None:
+        """End the jobs that are marked."""
+
+
+class JobGroup:
+    """The mark of a SparkContext."""
+
+    def __init__(self, sc: SparkContext, description: str) -> None:
         self._sc = sc
-        self._group = f"elephas_fast-{uuid.uuid4().hex}"
+        self._name = f"elephas_fast-{uuid.uuid4().hex}"
+        self._description = description
+
+    def set(self) -> None:
+        """See ``Mark``."""
+        self._sc.setJobGroup(self._name, self._description, interruptOnCancel=True)
+
+    def cancel(self) -> None:
+        """See ``Mark``."""
+        self._sc.cancelJobGroup(self._name)
+
+
+class Tag:
+    """The mark of a session, which needs no SparkContext."""
+
+    def __init__(self, spark: SparkSession) -> None:
+        self._spark = spark
+        self._name = f"elephas_fast-{uuid.uuid4().hex}"
+
+    def set(self) -> None:
+        """See ``Mark``."""
+        self._spark.addTag(self._name)
+
+    def cancel(self) -> None:
+        """See ``Mark``."""
+        self._spark.interruptTag(self._name)
+
+
+def mark_of(spark: SparkSession, description: str) -> Mark:
+    """A mark for jobs of a session. Classic sessions before Spark 4 have no tags and use their context."""
+    return Tag(spark) if hasattr(spark, "addTag") else JobGroup(spark.sparkContext, description)
+
+
+class Job:
+    """``collect()``, which runs Spark jobs and returns what their tasks returned, in a thread of its own."""
+
+    def __init__(self, collect: Callable[[], list[Any]], mark: Mark) -> None:
+        self._mark = mark
         self._result: list[Any] = []
         self._error: BaseException | None = None
 
         def run() -> None:
             try:
-                sc.setJobGroup(self._group, description, interruptOnCancel=True)
-                self._result = rdd.mapPartitions(function).collect()
+                mark.set()
+                self._result = collect()
             except BaseException as error:
                 self._error = error
 
@@ -53,7 +101,7 @@ class Job:
         """Cancel this job only, and wait for its end up to ``timeout`` seconds."""
         if self._thread.is_alive():
             try:
-                self._sc.cancelJobGroup(self._group)
+                self._mark.cancel()
             except Exception:
-                log.debug("cancelling job group failed", exc_info=True)
+                log.debug("cancelling a job failed", exc_info=True)
             self._thread.join(timeout)

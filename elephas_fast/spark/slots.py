@@ -13,40 +13,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from pyspark import SparkContext
-
-from elephas_fast.spark.interpreter import is_local
+from elephas_fast.spark.surroundings import Surroundings
 
 _REGISTERING_SECONDS: Final = 10.0
 
 
-def task_slots(sc: SparkContext, wanted: int) -> int:
+def task_slots(surroundings: Surroundings, wanted: int) -> int:
     """Tasks that the cluster can run at once, at least 1.
 
     Executors of a young application are still registering: the first time, waits up to 10 s for ``wanted`` slots.
     """
-    if is_local(sc) or str(sc.applicationId) in _settled:
-        return _slots_now(sc)
+    if surroundings.is_local or surroundings.application in _settled:
+        return surroundings.slots(wanted)
     deadline = time.monotonic() + _REGISTERING_SECONDS
-    while _slots_now(sc) < wanted and time.monotonic() < deadline:
+    while surroundings.slots(wanted) < wanted and time.monotonic() < deadline:
         time.sleep(0.2)
-    _settled.add(str(sc.applicationId))
-    return _slots_now(sc)
-
-
-def _slots_now(sc: SparkContext) -> int:
-    java = getattr(sc, "_jsc", None)
-    try:
-        scala = java.sc()  # type: ignore[union-attr]
-        profile = scala.resourceProfileManager().defaultResourceProfile()
-        slots = int(scala.maxNumConcurrentTasks(profile))
-    except Exception:
-        slots = int(sc.defaultParallelism)
-    return max(1, slots)
+    _settled.add(surroundings.application)
+    return surroundings.slots(wanted)
 
 
 class SlotPool:
-    """The slots of one SparkContext, shared by the fits of this driver. Thread-safe."""
+    """The slots of one Spark application, shared by the fits of this driver. Thread-safe."""
 
     def __init__(self) -> None:
         self._free = threading.Condition()
@@ -79,7 +66,7 @@ _pools: dict[str, SlotPool] = {}
 _lock = threading.Lock()
 
 
-def pool_of(sc: SparkContext) -> SlotPool:
-    """The pool of a SparkContext."""
+def pool_of(application: str) -> SlotPool:
+    """The pool of a Spark application."""
     with _lock:
-        return _pools.setdefault(str(sc.applicationId), SlotPool())
+        return _pools.setdefault(application, SlotPool())

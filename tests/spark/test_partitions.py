@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from elephas_fast import SparkModel
-from elephas_fast.spark import fit as fit_module
+from elephas_fast.spark import source
 from tests.spark.conftest import tiny_model
 
 BATCH = 8
@@ -54,7 +54,7 @@ def test_lanes_sharing_a_task_train_as_if_alone(sc, monkeypatch):
     rows = [(rng.normal(size=4).astype(np.float32), np.float32(rng.normal())) for _ in range(60)]
     results = []
     for slots in (2, 1):
-        monkeypatch.setattr(fit_module, "task_slots", lambda *_, slots=slots: slots)
+        monkeypatch.setattr(source, "task_slots", lambda *_, slots=slots: slots)
         model = tiny_model("adam")
         history = SparkModel(model, mode="synchronous", frequency="batch").fit(
             sc.parallelize(rows, 4), epochs=2, batch_size=4, verbose=0, seed=3

@@ -1,0 +1,171 @@
+"""Models, losses, metrics and optimizers as text and JSON, which Spark's Params can hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from elephas_fast.keras_bridge import runtime
+from elephas_fast.keras_bridge.structure import structure_of
+from elephas_fast.keras_bridge.weights import layout_of, set_weights
+from elephas_fast.layout import ByteArray, Float32Array, Layout
+
+
+def as_config(model: Any) -> str:
+    """A model's configuration as JSON text: of a Keras model, or the text itself, which may be YAML.
+
+    Raises ``ValueError`` for text that is neither, ``TypeError`` for something else.
+    """
+    if isinstance(model, str):
+        return _json_of(model)
+    if isinstance(model, runtime.keras().Model):
+        text: str = model.to_json()
+        return text
+    raise TypeError(f"keras_model_config: expected model.to_json() or a keras.Model, got {type(model).__name__}")
+
+
+def as_json(value: Any) -> Any:
+    """A loss, a metric, an optimizer, or lists and dicts of them, as values JSON knows, where Keras can find them again
+    by name; functions and objects of the user that are not registered with Keras stay as they are."""
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, Mapping):
+        return {key: as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    kind = value if callable(value) and hasattr(value, "__name__") else type(value)
+    saving = runtime.keras().saving
+    if kind.__module__.startswith("keras.") or saving.get_registered_name(kind) != kind.__name__:
+        return saving.serialize_keras_object(value)
+    return value
+
+
+def compiled(
+    config: str, *, optimizer: Any, loss: Any, metrics: Any, custom_objects: Mapping[str, Any] | None = None
+) -> Any:
+    """A new compiled model of a configuration, with Keras' initial weights.
+
+    ``optimizer`` (a name, an object or a configuration of either form Keras has), ``loss``, ``metrics``: ``None``
+    leaves what the configuration itself was compiled with, and where it was not, Keras' default. Raises ``ValueError``
+    where there is no loss.
+    """
+    keras = runtime.keras()
+    with keras.saving.custom_object_scope(dict(custom_objects or {})):
+        model = unweighted(config, custom_objects)
+        arguments: dict[str, Any] = {}
+        if model.compiled:
+            arguments = keras.saving.deserialize_keras_object(model.get_compile_config())
+        given = {"optimizer": _optimizer(optimizer), "loss": _revived(loss), "metrics": _revived(metrics)}
+        arguments.update({name: value for name, value in given.items() if value is not None})
+        if arguments.get("loss") is None:
+            raise ValueError(
+                "loss: expected one, as Param or in keras_model_config of a compiled model, got none; "
+                "pass loss='categorical_crossentropy' or another"
+            )
+        model.compile(**arguments)
+    return model
+
+
+def unweighted(config: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """A new model of a configuration, with Keras' initial weights.
+
+    Raises ``ValueError`` where Keras cannot build it, or build its weights.
+    """
+    keras = runtime.keras()
+    try:
+        model = keras.models.model_from_json(config, custom_objects=dict(custom_objects or {}))
+    except Exception as error:  # Keras and the user's classes raise anything here
+        text = str(error).rsplit("Exception encountered:", 1)[-1].strip().splitlines()
+        raise ValueError(
+            f"keras_model_config: Keras could not build a model from it ({text[0] if text else type(error).__name__}); "
+            "pass its own layers and functions in custom_objects"
+        ) from error
+    layout_of(model)
+    return model
+
+
+def weighted(
+    config: str, layout_json: str, flat: Float32Array, opaque: ByteArray, custom_objects: Mapping[str, Any] | None
+) -> Any:
+    """A model of a configuration with given weights."""
+    model = unweighted(config, custom_objects)
+    set_weights(model, Layout.from_json(layout_json), flat, opaque)
+    return model
+
+
+def flattened(model: Any, weights: Any) -> tuple[Float32Array, ByteArray]:
+    """A list of arrays in the order of ``model.get_weights()`` as flat buffers of its layout.
+
+    Raises ``ValueError`` where their number or a shape differs.
+    """
+    layout = layout_of(model)
+    arrays = [np.asarray(array) for array in weights]
+    expected = [tensor.shape for tensor in layout.tensors]
+    if [array.shape for array in arrays] != expected:
+        raise ValueError(
+            f"weights: expected arrays of shapes {expected}, got {[array.shape for array in arrays]}; "
+            "they must be those of the model of keras_model_config"
+        )
+    cast = [array.astype(str(variable.dtype)) for array, variable in zip(arrays, model.weights, strict=True)]
+    return layout.flatten(cast)
+
+
+def output_axes(model: Any) -> list[tuple[str, int, int]]:
+    """(name, axes beside that of the rows, length of the last) of each output of a model."""
+    structure = structure_of(model)
+    tensors = runtime.keras().tree.flatten(structure.output_template)
+    return [
+        (spec.name, len(tensor.shape) - 1, tensor.shape[-1] or 0)
+        for spec, tensor in zip(structure.outputs, tensors, strict=True)
+    ]
+
+
+def set_seed(seed: int | None) -> None:
+    """Seed Keras, and with it Python and NumPy, so that initial weights are the same again; ``None``: nothing."""
+    if seed is not None:
+        runtime.keras().utils.set_random_seed(seed)
+
+
+def _json_of(text: str) -> str:
+    try:
+        configuration = json.loads(text)
+    except ValueError:
+        configuration = _yaml_of(text)
+    if not isinstance(configuration, Mapping) or "class_name" not in configuration:
+        raise ValueError(f"keras_model_config: expected what model.to_json() gives, got {text[:40]!r}")
+    return text if text.lstrip().startswith("{") else json.dumps(configuration)
+
+
+def _yaml_of(text: str) -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise ValueError(
+            f"keras_model_config: expected what model.to_json() gives, got {text[:40]!r}; "
+            "if that is YAML, install PyYAML to have it read"
+        ) from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"keras_model_config: expected JSON or YAML, got {text[:40]!r}") from error
+
+
+def _optimizer(value: Any) -> Any:
+    """Also the bare ``get_config()`` of an optimizer, which names no class."""
+    if isinstance(value, Mapping):
+        settings = dict(value)
+        if "class_name" not in settings:
+            settings = {"class_name": str(settings.pop("name", "")), "config": settings}
+        return runtime.keras().optimizers.get(settings)
+    return value
+
+
+def _revived(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if "class_name" in value:
+            return runtime.keras().saving.deserialize_keras_object(dict(value))
+        return {key: _revived(item) for key, item in value.items()}
+    return [_revived(item) for item in value] if isinstance(value, list | tuple) else value
