@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from elephas_fast import _core
 from elephas_fast.keras_bridge import local_state, metrics, runtime, steps
 from elephas_fast.keras_bridge.class_weight import sample_weights
+from elephas_fast.keras_bridge.generation import use_sampler
 from elephas_fast.keras_bridge.local_state import LaneState, LocalState
 from elephas_fast.keras_bridge.metrics import MetricState
 from elephas_fast.keras_bridge.model_spec import ModelSpec, rebuild
@@ -242,9 +243,17 @@ class Trainer:
         ]
         return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
-    def generate(self, x: tuple[NDArray[Any], ...], flat: Float32Array, opaque: ByteArray, **options: Any) -> Any:
-        """What the model's own ``generate`` makes of a batch of its inputs."""
+    def generate(
+        self,
+        x: tuple[NDArray[Any], ...],
+        flat: Float32Array,
+        opaque: ByteArray,
+        sampler: dict[str, Any] | None,
+        options: Mapping[str, Any],
+    ) -> Any:
+        """What the model's own ``generate(inputs, **options)`` makes of a batch, with a sampler of ``sampler_of``."""
         self._load(flat, opaque)
+        use_sampler(self.model, sampler)
         return self.model.generate(self._structure.pack_inputs(x), **options)
 
     def read_weights(self, flat: Float32Array, opaque: ByteArray) -> None:

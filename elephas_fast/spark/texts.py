@@ -11,6 +11,7 @@ import numpy as np
 from pyspark import RDD, SparkContext
 
 from elephas_fast.keras_bridge import ModelSpec, describe, layout_of, trainer_for, weights_of
+from elephas_fast.keras_bridge.generation import sampler_of
 from elephas_fast.spark.interpreter import use_driver_python
 from elephas_fast.spark.rows import spread
 from elephas_fast.spark.tokens import Tokens
@@ -99,7 +100,8 @@ class TextCalls:
         use_driver_python(data.context)
         weights = data.context.broadcast(weights_of(self._master_network, layout_of(self._master_network)))
         try:
-            run = _generate_function(self._spec, self._tokens, self.batch_size, options)
+            sampler = sampler_of(self._master_network)
+            run = _generate_function(self._spec, self._tokens, self.batch_size, sampler, options)
             found: list[Any] = data.mapPartitions(lambda rows: run(rows, weights)).collect()
             return found
         finally:
@@ -125,13 +127,15 @@ class TextCalls:
         return Tokens(self.tokenizer, dict(self.tokenizer_kwargs), inputs, several)
 
 
-def _generate_function(spec: ModelSpec, tokens: Tokens, batch_size: int, options: Mapping[str, Any]) -> Any:
+def _generate_function(
+    spec: ModelSpec, tokens: Tokens, batch_size: int, sampler: dict[str, Any] | None, options: Mapping[str, Any]
+) -> Any:
     def run(rows: Iterable[Any], weights: Any) -> Iterator[Any]:
         flat, opaque = weights.value
         trainer = None
         for x in tokens.batches(rows, batch_size):
             trainer = trainer or trainer_for(spec, 1)
-            yield from _by_row(trainer.generate(x, flat, opaque, **options))
+            yield from _by_row(trainer.generate(x, flat, opaque, sampler, options))
 
     return run
 

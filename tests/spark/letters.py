@@ -30,12 +30,31 @@ class Letters:
 
 
 @keras.saving.register_keras_serializable("tests")
+class Ranked:
+    """Chooses the token of a rank among the likely: 1 is the likeliest."""
+
+    def __init__(self, rank=1):
+        self.rank = rank
+
+    def __call__(self, scores):
+        return np.argsort(scores, axis=-1)[:, -self.rank]
+
+    def get_config(self):
+        return {"rank": self.rank}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("tests")
 class Continues(keras.Model):
-    """Says the next token at each place; ``generate`` appends the likeliest."""
+    """Says the next token at each place; ``generate`` appends what ``sampler`` chooses."""
 
     def __init__(self, units=48, **kwargs):
         super().__init__(**kwargs)
         self.units = units
+        self.sampler = Ranked()
         self.embed = keras.layers.Embedding(len(LETTERS), 24)
         self.gru = keras.layers.GRU(units, return_sequences=True)
         self.head = keras.layers.Dense(len(LETTERS))
@@ -52,7 +71,7 @@ class Continues(keras.Model):
     def generate(self, inputs, max_length=12):
         ids = np.asarray(inputs)
         while ids.shape[1] < max_length:
-            following = np.argmax(np.asarray(self(ids))[:, -1], axis=-1)
+            following = self.sampler(np.asarray(self(ids))[:, -1])
             ids = np.concatenate([ids, following[:, None]], axis=1)
         return ids
 

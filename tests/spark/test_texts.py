@@ -14,7 +14,7 @@ from elephas_fast.spark.tokens import Tokens
 from elephas_fast.spark_model import SparkHFModel
 from elephas_fast.utils.rdd_utils import to_simple_rdd
 from tests.spark.conftest import own_leftovers
-from tests.spark.letters import LETTERS, Continues, Letters
+from tests.spark.letters import LETTERS, Continues, Letters, Ranked
 
 UPWARD = [LETTERS[i : i + 8] for i in range(1, 19)]
 DOWNWARD = [text[::-1] for text in UPWARD]
@@ -80,6 +80,11 @@ def test_texts_are_continued(sc):
         np.testing.assert_array_equal(made, expected)
     texts = ["".join(LETTERS[i] for i in row) for row in made]
     assert np.mean([got == text[:6] for got, text in zip(texts, UPWARD, strict=True)]) > 0.5
+    spark_model.master_network.sampler = Ranked(2)
+    second = spark_model.master_network.generate(ids, 6)
+    assert not np.array_equal(second, expected)
+    np.testing.assert_array_equal(spark_model.generate(starts, max_length=6), second)
+    spark_model.master_network.sampler = Ranked(1)
     spark_model.tokenizer = None
     np.testing.assert_array_equal(spark_model.generate(ids, max_length=6), expected)
     with pytest.raises(Exception, match="unexpected keyword argument 'maximum'"):
