@@ -36,7 +36,13 @@ def get(identifier: Any, kwargs: Mapping[str, Any] | None = None) -> Optimizer:
         return identifier
     if isinstance(identifier, str):
         given = {"learning_rate" if name == "lr" else name: value for name, value in (kwargs or {}).items()}
-        return _from_keras(identifier, given)
+        decay = given.pop("decay", 0.0)
+        made = _from_keras(identifier, given)
+        if not decay:
+            return made
+        if isinstance(made.learning_rate, Schedule):
+            raise ValueError(f"decay: expected it with a number as lr, got it with {made.learning_rate}")
+        return replace(made, learning_rate=InverseTimeDecay(made.learning_rate, 1, decay))
     if kwargs:
         raise ValueError(f"kwargs: expected none beside an optimizer that is not a name, got {dict(kwargs)}")
     if isinstance(identifier, Mapping) and "class_name" not in identifier and "name" in identifier:
