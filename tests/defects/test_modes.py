@@ -16,7 +16,7 @@ from elephas_fast.enums.frequency import Frequency
 from elephas_fast.enums.modes import Mode
 from elephas_fast.utils.rdd_utils import to_simple_rdd
 from tests.defects.linear import free_port, kernel, linear, listens, partitions, random_rows
-from tests.spark.conftest import assert_nothing_left
+from tests.spark.conftest import own_leftovers
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,7 +48,7 @@ def test_defect_12_the_same_asynchronous_model_fits_again(sc, server):
     assert losses[1][0] < losses[0][0] / 2
     assert losses[2][0] < losses[1][0] / 2
     assert not listens(port)
-    assert_nothing_left()
+    assert not own_leftovers()["servers"]
 
 
 def test_defect_12_the_server_ends_when_a_task_fails(sc):
@@ -63,7 +63,7 @@ def test_defect_12_the_server_ends_when_a_task_fails(sc):
     with pytest.raises(Exception, match="no such row"):
         model.fit(bad, epochs=1, verbose=0)
     assert not listens(port)
-    assert_nothing_left(within=20.0)
+    assert not own_leftovers()["servers"]
     assert model.fit(good, epochs=1, verbose=0).updates == 2
 
 
