@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,11 +14,14 @@ from typing import Any, Final
 from elephas_fast.config import TrainingConfig
 from elephas_fast.keras_bridge import describe
 from elephas_fast.keras_bridge.files import load_model, save_model
+from elephas_fast.optimizers import SGD, Optimizer
 
 _ATTRIBUTE: Final = "distributed_config"
 _MEMBER: Final = "elephas_fast.json"
-_CLASSES: Final = ("SparkModel", "AsynchronousSparkModel", "SparkMLlibModel")
-_SAVED: Final = ("mode", "frequency", "batch_size", "update", "access", "staleness", "on_nonfinite")
+_CLASSES: Final = ("SparkModel", "AsynchronousSparkModel", "SparkMLlibModel", "SparkHFModel")
+_SAVED: Final = ("mode", "frequency", "sync_every", "batch_size", "update", "access", "staleness", "on_nonfinite")
+_RULES: Final = {name.lower(): rule for name, rule in Optimizer.registry.items()}
+_LOADED: Final = (*_SAVED, "parameter_server_mode", "num_workers", "port")
 
 
 def check_trainable(model: Any, update: str, custom_objects: Mapping[str, Any] | None) -> None:
@@ -58,7 +62,11 @@ def beside(file_name: str) -> Iterator[str]:
 
 
 def load(file_name: str, custom_objects: Mapping[str, Any] | None = None) -> tuple[Any, str, dict[str, Any]]:
-    """The model, the name of the class and its keywords in a file. Raises ``ValueError`` where it holds none."""
+    """The model, the name of the class and its keywords in a file, of this package or of Elephas 0.4 to 7.
+
+    Keywords that Elephas kept and saved without knowing them are left out with one warning. Raises ``ValueError`` where
+    the file holds no SparkModel.
+    """
     path = os.fspath(file_name)
     suffix = _suffix(path)
     if not os.path.exists(path):
@@ -79,7 +87,31 @@ def load(file_name: str, custom_objects: Mapping[str, Any] | None = None) -> tup
     saved = json.loads(text)
     if saved.get("class_name") not in _CLASSES:
         raise ValueError(f"file_name: expected one of {', '.join(_CLASSES)} in {path}, got {saved.get('class_name')!r}")
-    return load_model(path, custom_objects), str(saved["class_name"]), dict(saved["config"])
+    config, unknown = _keywords(saved["config"])
+    if unknown:
+        warnings.warn(
+            f"file_name: left out of the configuration in {path} what {saved['class_name']} does not know: "
+            f"{', '.join(unknown)}",
+            stacklevel=3,
+        )
+    return load_model(path, custom_objects), str(saved["class_name"]), config
+
+
+def _keywords(saved: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Today's keywords in a saved configuration, and the names of the others that had a value."""
+    config = {name: saved[name] for name in saved if name in _LOADED}
+    rule = saved.get("elephas_optimizer")
+    if isinstance(rule, Mapping) and str(rule.get("name")).lower() in _RULES:
+        config["elephas_optimizer"] = _server_optimizer(rule)
+    return config, sorted(name for name in saved if name not in config and saved[name] is not None)
+
+
+def _server_optimizer(saved: Mapping[str, Any]) -> Optimizer | None:
+    """The server's optimizer of Elephas 0.4. Its default, which took a hundredth of each change, was saved where none
+    was given: it means none."""
+    settings = dict(saved)
+    rule = _RULES[settings.pop("name").lower()](**settings)
+    return None if rule == SGD(learning_rate=0.01) else rule
 
 
 def _suffix(path: str) -> str:

@@ -109,7 +109,7 @@ def _user_function(predict: Callable[[Iterator[Any]], Iterator[pa.Array]], input
             yield pd.DataFrame(found.to_pylist()) if isinstance(kind, T.StructType) else found.to_pandas()
 
     returned = pd.DataFrame if isinstance(kind, T.StructType) else pd.Series
-    return pandas_udf(_annotated(by_pandas, inputs, pd.Series, returned), kind)
+    return pandas_udf(_annotated(by_pandas, inputs, pd.Series, returned), kind)  # type: ignore[call-overload]
 
 
 def _annotated(function: Any, inputs: int, taken: Any, returned: Any = None) -> Any:
