@@ -5,9 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import quiet  # noqa: I001 - before TensorFlow is imported
+
 import keras
 import numpy as np
-import quiet
 from data import load
 from pyspark import SparkConf, SparkContext
 
