@@ -21,6 +21,7 @@ TITLES = {
     "transport": "Push and pull",
     "step": "One training step in a worker",
     "fit": "fit, end to end",
+    "dropin": "A script of Elephas 7.3.0 as it is",
     "scaling": "How it grows",
 }
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from elephas_fast.ml_model import ElephasEstimator, ElephasTransformer, load_ml_estimator, load_ml_transformer
     from elephas_fast.spark_model import (
         AsynchronousSparkModel,
+        SparkHFModel,
         SparkMLlibModel,
         SparkModel,
         load_spark_model,
@@ -24,6 +25,7 @@ __all__ = [
     "AsynchronousSparkModel",
     "ElephasEstimator",
     "ElephasTransformer",
+    "SparkHFModel",
     "SparkMLlibModel",
     "SparkModel",
     "__version__",
@@ -37,6 +39,7 @@ _HOMES = {
     "AsynchronousSparkModel": "elephas_fast.spark_model",
     "ElephasEstimator": "elephas_fast.ml_model",
     "ElephasTransformer": "elephas_fast.ml_model",
+    "SparkHFModel": "elephas_fast.spark_model",
     "SparkMLlibModel": "elephas_fast.spark_model",
     "SparkModel": "elephas_fast.spark_model",
     "install_as_elephas": "elephas_fast.alias",

@@ -46,6 +46,7 @@ class ParameterCluster:
             ``'inproc'``.
         layout: of the model's weights; ``None``: one bare vector. ``opaque``: the first opaque bytes.
         host: the address to listen on (tcp); never a wildcard. ``port``: ``None`` takes a free one.
+        published: other processes of this user on this host find the server by its TCP port (``transport.find``).
         **settings: fields of ``ServerSettings``: ``access``, ``on_nonfinite``, ``staleness``, ``workers``,
             ``partitions``, ``state_rate``, ``threads``.
 
@@ -65,6 +66,7 @@ class ParameterCluster:
         opaque: ByteArray | None = None,
         host: str = "127.0.0.1",
         port: int | None = None,
+        published: bool = False,
         **settings: Any,
     ) -> None:
         refuse_unknown(settings, list(_SETTINGS), "setting")
@@ -72,6 +74,10 @@ class ParameterCluster:
             raise ValueError(f"mode: expected one of {', '.join(map(repr, MODES))}, got {mode!r}")
         if transport not in TRANSPORTS:
             raise ValueError(f"transport: expected one of {', '.join(map(repr, TRANSPORTS))}, got {transport!r}")
+        if published and transport not in ("auto", "tcp"):
+            raise ValueError(
+                f"published: a server is found by its TCP port, got transport={transport!r}; use 'auto' or 'tcp'"
+            )
         rule = SGD(learning_rate=1.0) if optimizer is None else get_optimizer(optimizer)
         self.settings = ServerSettings(
             mode=mode, optimizer=rule.to_config(), **{"access": "stripes", "workers": 1, **settings}
@@ -79,6 +85,7 @@ class ParameterCluster:
         self._layout = Layout.vector(len(initial)) if layout is None else layout
         self._transport = transport
         self._host, self._port = host, port
+        self._published = published
         self._key = secrets.token_bytes(32)
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
@@ -236,6 +243,7 @@ class ParameterCluster:
             "endpoints": self._endpoints(),
             "max_message_bytes": self._max_message_bytes,
             "key": self._key.hex(),
+            "published": self._published,
         }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "elephas_fast.server"],

@@ -16,6 +16,7 @@ from typing import Any
 
 MODES = ("synchronous", "asynchronous", "hogwild")
 FREQUENCIES = ("batch", "epoch")
+SYNC_EVERY = ("epoch", "fit")
 UPDATES = ("delta", "gradient")
 HOGWILD_ACCESS = ("stripes", "racy", "relaxed", "compare_exchange")
 TRANSPORTS = ("auto", "shm", "ipc", "tcp", "inproc")
@@ -37,6 +38,9 @@ class TrainingConfig:
 
     mode: str = _option("asynchronous", "'synchronous', 'asynchronous' or 'hogwild'")
     frequency: str | int = _option("epoch", "length of a round: 'batch', 'epoch', or a number of batches")
+    sync_every: str = _option(
+        "epoch", "synchronous workers are averaged after each 'epoch', or once for the whole 'fit'"
+    )
     update: str = _option("delta", "what a worker sends: 'delta' (before - after) or 'gradient' (of the loss)")
     prefetch: int = _option(0, "1: begin the next round while the last push is under way, one update staler")
     staleness: int | None = _option(None, "rounds a worker may be ahead of the slowest; only asynchronous and hogwild")
@@ -55,7 +59,7 @@ class TrainingConfig:
     straggler_timeout: float = _option(1800.0, "seconds a worker waits for others at a round's gate before it fails")
 
     def __post_init__(self) -> None:
-        for name in ("mode", "frequency", "update", "access", "on_nonfinite", "transport"):
+        for name in ("mode", "frequency", "sync_every", "update", "access", "on_nonfinite", "transport"):
             value = getattr(self, name)
             if isinstance(value, Enum):
                 object.__setattr__(self, name, value.value)
@@ -63,6 +67,7 @@ class TrainingConfig:
         _one_of("update", self.update, UPDATES)
         _one_of("access", self.access, HOGWILD_ACCESS)
         _one_of("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
+        _one_of("sync_every", self.sync_every, SYNC_EVERY)
         _one_of("transport", self.transport, TRANSPORTS)
         if isinstance(self.frequency, str):
             _one_of("frequency", self.frequency, FREQUENCIES, "or a number of batches per round, such as 16")
@@ -70,6 +75,11 @@ class TrainingConfig:
             self._normalise("frequency", 1)
         self._normalise("epochs", 1)
         self._normalise("batch_size", 1)
+        if self.sync_every == "fit" and (self.mode, self.frequency, self.update) != ("synchronous", "epoch", "delta"):
+            raise ValueError(
+                "sync_every: 'fit' is for mode='synchronous', frequency='epoch' and update='delta'; got it with "
+                f"mode={self.mode!r}, frequency={self.frequency!r} and update={self.update!r}; leave it out"
+            )
         if self.staleness is not None:
             self._normalise("staleness", 0)
             if self.mode == "synchronous":

@@ -237,15 +237,15 @@ class ElephasTransformer(
         form = "class" if self.get_predict_classes() else ""
         if not form:
             form = "number" if self.model_type is ModelType.REGRESSION else "array"
-        column = self._trained.predictions(
+        return self._trained.transform(
             dataset,
+            self.getOutputCol(),
             columns_of(self, "featuresCol"),
             self.get_keras_model_config(),
             self.get_custom_objects(),
             form,
             self.get_inference_batch_size(),
         )
-        return dataset.withColumn(self.getOutputCol(), column)
 
     def save(self, path: str) -> None:
         """Save Params and weights: in a file where the name ends in ``.h5``, as Elephas did, else as Spark ML does."""

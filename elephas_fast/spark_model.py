@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,21 @@ from elephas_fast.spark.fit import FitRequest, ServerState, fit
 from elephas_fast.spark.inference import evaluate, predict
 from elephas_fast.spark.labeled_points import from_matrix, from_vector, lp_to_simple_rdd, to_matrix, to_vector
 from elephas_fast.spark.source import PairsSource
+from elephas_fast.spark.texts import TextCalls, check_model, tokenizer_of
+from elephas_fast.weight_service import client_of
+from elephas_fast.worker import AsynchronousSparkWorker, SparkWorker
 
+__all__ = [
+    "AsynchronousSparkModel",
+    "AsynchronousSparkWorker",
+    "SparkHFModel",
+    "SparkMLlibModel",
+    "SparkModel",
+    "SparkWorker",
+    "get_server_weights",
+    "load_spark_model",
+    "put_deltas_to_server",
+]
 _CONFIG_OPTIONS = tuple(name for name, _, _ in TrainingConfig.table())
 _FIT_ONLY = ("callbacks", "validation_data")
 _BY_POSITION = ("batch_size", "verbose", "validation_split", "categorical", "nb_classes")
@@ -297,10 +311,35 @@ class SparkMLlibModel(SparkModel):
         return super().predict(data, batch_size=batch_size)
 
 
+class SparkHFModel(TextCalls, SparkModel):
+    """A ``SparkModel`` on texts, in Elephas 6's form: ``SparkHFModel(model, mode, frequency, parameter_server_mode,
+    num_workers, batch_size, port, tokenizer, tokenizer_kwargs, loader)``.
+
+    Args:
+        model: a compiled ``keras.Model`` on token ids, for instance of keras_hub without its preprocessor; its inputs
+            are named as the tokenizer names its arrays. Models of transformers cannot be trained by Keras 3.
+        tokenizer: a callable that makes arrays of a list of texts, or the name of one for transformers' AutoTokenizer.
+        tokenizer_kwargs: its keywords.
+        loader: Elephas loaded the model in the workers with it; here they rebuild it from its configuration.
+        **options: as for ``SparkModel``. ``mode`` is 'synchronous' unless it is given.
+    """
+
+    def _construct(self, form: forms.Construction) -> None:
+        check_model(form.model)
+        self.tokenizer = tokenizer_of(form.options.pop("tokenizer", None))
+        self.tokenizer_kwargs = dict(form.options.pop("tokenizer_kwargs", None) or {})
+        self.tf_loader = form.options.pop("loader", None)
+        super()._construct(form)
+
+    @classmethod
+    def _form(cls, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> forms.Construction:
+        return forms.text_construction(cls.__name__, arguments, keywords)
+
+
 SparkModel.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     list(inspect.signature(SparkModel._set_up).parameters.values())[1:], return_annotation=None
 )
-_KINDS = {kind.__name__: kind for kind in (SparkModel, AsynchronousSparkModel, SparkMLlibModel)}
+_KINDS = {kind.__name__: kind for kind in (SparkModel, AsynchronousSparkModel, SparkMLlibModel, SparkHFModel)}
 
 
 def load_spark_model(
@@ -317,6 +356,19 @@ def load_spark_model(
     else:
         model, kind, config = saving.load(file_name, custom_objects)
     return _KINDS[kind](model, custom_objects=custom_objects, **config)
+
+
+def get_server_weights(master_url: str = "localhost:5000") -> list[Any]:
+    """The weights of a parameter server (``elephas_fast.parameter``) of this user on this host, as Elephas 0.2 and 0.3
+    fetched them. Raises ``ConnectionError`` where there is none."""
+    with client_of(master_url) as client:
+        return client.get_parameters()
+
+
+def put_deltas_to_server(delta: Sequence[Any], master_url: str = "localhost:5000") -> None:
+    """Subtract ``delta``, one array for each weight, from that server's weights; returns when that has been done."""
+    with client_of(master_url) as client:
+        client.update_parameters(delta)
 
 
 def _features(row: Any) -> Any:

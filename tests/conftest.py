@@ -1,7 +1,49 @@
-"""Settings all tests need before Spark or TensorFlow starts."""
+"""Settings all tests need before Spark or TensorFlow starts; one Spark context for the whole suite (starting one costs
+seconds) and rows for it."""
+
+from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from pyspark import SparkContext
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+
+
+@pytest.fixture(scope="session")
+def sc() -> Iterator[SparkContext]:
+    from pyspark import SparkConf, SparkContext
+
+    conf = (
+        SparkConf()
+        .setMaster("local[2]")
+        .setAppName("elephas_fast tests")
+        .set("spark.ui.enabled", "false")
+        .set("spark.ui.showConsoleProgress", "false")
+        .set("spark.driver.memory", "2g")
+        .set("spark.driver.host", "127.0.0.1")
+    )
+    context = SparkContext(conf=conf)
+    context.setLogLevel("ERROR")
+    yield context
+    context.stop()
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """scikit-learn's digits: 1,437 rows to train on and 360 to test, 64 pixels in [0, 1], one-hot targets."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    order = np.random.default_rng(0).permutation(len(data.target))
+    x = (data.data[order] / 16.0).astype(np.float32)
+    y = np.eye(10, dtype=np.float32)[data.target[order]]
+    return x[:1437], y[:1437], x[1437:], y[1437:]

@@ -20,8 +20,8 @@ from elephas.utils.rdd_utils import to_simple_rdd  # type: ignore[import-not-fou
 from pyspark import SparkConf, SparkContext
 
 from benchmarks.conversation import serve
-from benchmarks.peers.elephas_transport import free_port, versions
-from benchmarks.peers.task import Rows, network
+from benchmarks.peers.elephas_transport import versions
+from benchmarks.peers.task import Rows, free_port, network
 
 FEW = 640
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from tensorflow.keras.layers import Dense
 
 from benchmarks.conversation import serve
 from benchmarks.loops import clients_at_once, loop
+from benchmarks.peers.task import free_port
 
 CLIENTS = {"http": HttpClient, "socket": SocketClient}
 
@@ -40,12 +40,6 @@ CLIENTS = {"http": HttpClient, "socket": SocketClient}
 def vector_model(n: int) -> Any:
     """A serialized Keras model with one weight of shape (1, n), all zeros."""
     return model_to_dict(Sequential([Input((1,)), Dense(n, use_bias=False, kernel_initializer="zeros")]))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def hold_socket_server(n: int, mode: str, port: int, line: Any) -> None:

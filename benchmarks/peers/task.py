@@ -5,6 +5,7 @@ It runs in each contender's environment: only Keras and NumPy.
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,13 @@ def network(units: list[int], optimizer: str, seed: int) -> Any:
     chosen = keras.optimizers.SGD(LEARNING_RATE) if optimizer == "sgd" else keras.optimizers.Adam(0.001)
     model.compile(chosen, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def peak_memory() -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from elephas_fast.keras_bridge import runtime
+from elephas_fast.keras_bridge import keras2_files, private, runtime
 from elephas_fast.keras_bridge.structure import structure_of
 from elephas_fast.keras_bridge.weights import layout_of, set_weights
 from elephas_fast.layout import ByteArray, Float32Array, Layout
@@ -74,13 +74,17 @@ def unweighted(config: str, custom_objects: Mapping[str, Any] | None = None) -> 
 
     Raises ``ValueError`` where Keras cannot build it, or build its weights.
     """
-    keras = runtime.keras()
+    keras, objects, saved = runtime.keras(), dict(custom_objects or {}), json.loads(config)
     try:
-        model = keras.models.model_from_json(config, custom_objects=dict(custom_objects or {}))
+        if keras2_files.is_of_keras_2_config(saved):
+            model = private.keras_2_model(keras2_files.todays_config(saved), objects)
+        else:
+            model = keras.models.model_from_json(config, custom_objects=objects)
     except Exception as error:  # Keras and the user's classes raise anything here
-        text = str(error).rsplit("Exception encountered:", 1)[-1].strip().splitlines()
+        lines = str(error).rsplit("Exception encountered:", 1)[-1].strip().splitlines()
+        cause = lines[0] if lines else type(error).__name__
         raise ValueError(
-            f"keras_model_config: Keras could not build a model from it ({text[0] if text else type(error).__name__}); "
+            f"keras_model_config: Keras could not build a model from it ({cause}); "
             "pass its own layers and functions in custom_objects"
         ) from error
     layout_of(model)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from elephas_fast.keras_bridge import keras2_files, runtime
+
+_SHORT: Final = ("bce", "kld", "mae", "mape", "mse", "msle")
+"""Names of losses that Keras 3 writes into HDF5 files and does not find again."""
 
 
 def save_model(model: Any, path: str) -> None:
@@ -17,4 +20,6 @@ def load_model(path: str, custom_objects: Mapping[str, Any] | None = None) -> An
     """Read a model that Keras wrote, Keras 2 too, in safe mode: no code from the file is run."""
     if keras2_files.is_of_keras_2(path):
         return keras2_files.load(path, custom_objects or {})
-    return runtime.keras().models.load_model(path, custom_objects=dict(custom_objects or {}), safe_mode=True)
+    keras = runtime.keras()
+    short = {name: keras.losses.get(name) for name in (*_SHORT, *map(str.upper, _SHORT))}
+    return keras.models.load_model(path, custom_objects={**short, **(custom_objects or {})}, safe_mode=True)

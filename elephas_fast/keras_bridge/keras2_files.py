@@ -39,6 +39,11 @@ def is_of_keras_2(path: str) -> bool:
         return "model_config" in file.attrs and _text(file.attrs.get("keras_version", "2")).startswith("2")
 
 
+def is_of_keras_2_config(config: Mapping[str, Any]) -> bool:
+    """Whether Keras 2's ``to_json`` wrote this configuration."""
+    return str(config.get("keras_version", "")).startswith("2")
+
+
 def load(path: str, custom_objects: Mapping[str, Any]) -> Any:
     """The model in a file of Keras 2, compiled as it was, in safe mode: no code from the file is run.
 
@@ -51,7 +56,7 @@ def load(path: str, custom_objects: Mapping[str, Any]) -> Any:
         copy = os.path.join(folder, "model.h5")
         shutil.copyfile(path, copy)
         with h5py.File(copy, "r+") as file:
-            config = _layers(json.loads(_text(file.attrs["model_config"])))
+            config = todays_config(json.loads(_text(file.attrs["model_config"])))
             file.attrs["model_config"] = json.dumps(config).encode()
             training = _text(file.attrs.pop("training_config", "null"))
         model = keras.models.load_model(copy, custom_objects=dict(custom_objects), compile=False, safe_mode=True)
@@ -67,13 +72,13 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _layers(config: Any) -> Any:
+def todays_config(config: Any) -> Any:
     """A model's or layer's configuration in today's words, all the way down."""
     if isinstance(config, list):
-        return [_layers(item) for item in config]
+        return [todays_config(item) for item in config]
     if not isinstance(config, dict):
         return config
-    config = {key: _layers(value) for key, value in config.items()}
+    config = {key: todays_config(value) for key, value in config.items()}
     own = config.get("config")
     if config.get("class_name") == "Sequential":
         config["config"] = _sequential(own)

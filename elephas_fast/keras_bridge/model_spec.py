@@ -92,7 +92,7 @@ def rebuild(spec: ModelSpec) -> Any:
             model = keras.models.model_from_json(spec.json, custom_objects=spec.custom_objects)
             _adopt_roles(model, Layout.from_json(spec.layout_json))
             if spec.compile_config is not None:
-                model.compile_from_config(copy.deepcopy(spec.compile_config))  # Keras takes it apart
+                _compile(model, copy.deepcopy(spec.compile_config))  # Keras takes it apart
     except _Mismatch as error:
         raise ValueError(str(error)) from None
     except Exception as error:  # Keras and the user's classes raise anything here
@@ -106,6 +106,18 @@ def rebuild(spec: ModelSpec) -> Any:
             "compile_from_config() too, so that workers can compile it"
         )
     return model
+
+
+def _compile(model: Any, config: dict[str, Any]) -> None:
+    """Compile as ``config`` says. Keras leaves a model alone that overrides ``compile``; one that has compiled itself
+    when it was made (as those of keras_hub do, with defaults of their own) would train as nobody asked."""
+    keras = runtime.keras()
+    kind = type(model)
+    own = kind.compile is not keras.Model.compile and kind.compile_from_config is keras.Model.compile_from_config
+    if own and model.compiled:
+        model.compile(**keras.saving.deserialize_keras_object(config))
+    else:
+        model.compile_from_config(config)
 
 
 class _ImportFirst:
@@ -181,7 +193,8 @@ def _check_lambdas(model: Any) -> None:
 
 def _check_vocabularies(model: Any, rebuilt: Any) -> None:
     for layer, again in zip(private.layers_of(model), private.layers_of(rebuilt), strict=False):
-        if hasattr(layer, "vocabulary_size") and layer.vocabulary_size() != again.vocabulary_size():
+        adapted = callable(getattr(layer, "vocabulary_size", None))  # elsewhere it is a number
+        if adapted and layer.vocabulary_size() != again.vocabulary_size():
             raise ValueError(
                 f"model: layer '{layer.name}' was adapted, and Keras leaves its vocabulary out of the configuration; "
                 "create the layer with vocabulary=layer.get_vocabulary()"

@@ -88,6 +88,14 @@ def public_call(function: Any) -> Callable[[list[Any]], Sequence[Any]]:
     return call
 
 
+def keras_2_model(config: dict[str, Any], custom_objects: dict[str, Any]) -> Any:
+    """A model of a configuration in Keras 2's form, which Keras 3 reads in HDF5 files only. Raises ``ImportError``
+    where this Keras reads none."""
+    from keras.src.legacy.saving import saving_utils
+
+    return saving_utils.model_from_config(config, custom_objects=custom_objects)
+
+
 def _walk(layer: Any) -> Iterator[Any]:
     yield layer
     for inner in getattr(layer, "layers", ()):

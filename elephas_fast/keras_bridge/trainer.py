@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from elephas_fast import _core
 from elephas_fast.keras_bridge import local_state, metrics, runtime, steps
 from elephas_fast.keras_bridge.class_weight import sample_weights
+from elephas_fast.keras_bridge.generation import use_sampler
 from elephas_fast.keras_bridge.local_state import LaneState, LocalState
 from elephas_fast.keras_bridge.metrics import MetricState
 from elephas_fast.keras_bridge.model_spec import ModelSpec, rebuild
@@ -74,7 +75,7 @@ class Trainer:
         self._weights = BoundWeights(self.model, self.layout)
         self._local = LocalState(self.model, self.layout)
         self._half_precision = any(t.role == "trainable" and t.dtype != "float32" for t in self.layout.tensors)
-        structure = structure_of(self.model)
+        structure = self._structure = structure_of(self.model)
         self._outputs = runtime.keras().tree.flatten(structure.output_template)
         self._train = steps.train_function(self.model, structure)
         self._test = steps.test_function(self.model, structure)
@@ -241,6 +242,23 @@ class Trainer:
             for begin in range(0, rows, batch_size)
         ]
         return [np.concatenate(output) for output in zip(*parts, strict=True)]
+
+    def generate(
+        self,
+        x: tuple[NDArray[Any], ...],
+        flat: Float32Array,
+        opaque: ByteArray,
+        sampler: dict[str, Any] | None,
+        options: Mapping[str, Any],
+    ) -> Any:
+        """What the model's own ``generate(inputs, **options)`` makes of a batch, with a sampler of ``sampler_of``."""
+        self._load(flat, opaque)
+        use_sampler(self.model, sampler)
+        return self.model.generate(self._structure.pack_inputs(x), **options)
+
+    def read_weights(self, flat: Float32Array, opaque: ByteArray) -> None:
+        """Copy the model's present weights, such as ``train_round`` has left them, into the caller's buffers."""
+        self._weights.read(flat, opaque)
 
     def metric_state(self) -> MetricState:
         """The metrics since ``begin_epoch`` as arrays for ``merge_metrics``; ``[]`` before the first batch."""

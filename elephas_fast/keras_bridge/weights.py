@@ -161,6 +161,15 @@ class BoundWeights:
         self._clear_padding(out_delta)
         return nonfinite
 
+    def read(self, flat: Float32Array, opaque: ByteArray) -> None:
+        """Copy all variables' present values to their places; padding is left as it is."""
+        for tensor, handle, dtype in self._bound:
+            value = np.asarray(self._read_op(resource=handle, dtype=dtype)).reshape(-1)
+            if tensor.role == "opaque":
+                opaque[tensor.offset : tensor.offset + tensor.nbytes] = value.view(np.uint8)
+            else:
+                flat[tensor.offset : tensor.offset + tensor.size] = value
+
     def write_gradients(self, gradients: list[Any], share: float, add: bool, out_delta: Float32Array) -> None:
         """Put (or add) ``share`` times the gradients, in the order of the trainable weights, into ``out_delta``."""
         trainable = (tensor for tensor, _, _ in self._bound if tensor.role == "trainable")

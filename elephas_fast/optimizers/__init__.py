@@ -6,7 +6,7 @@ its configuration or a name; `FlatOptimizer` binds one to a `Layout` and applies
 """
 
 from elephas_fast.optimizers.base import Optimizer
-from elephas_fast.optimizers.convert import get
+from elephas_fast.optimizers.convert import deserialize, get, serialize
 from elephas_fast.optimizers.flat import BoundOptimizer, FlatOptimizer
 from elephas_fast.optimizers.rules import SGD, Adadelta, Adagrad, Adam, RMSprop
 from elephas_fast.optimizers.schedules import (
@@ -41,7 +41,9 @@ __all__ = [
     "adadelta",
     "adagrad",
     "adam",
+    "deserialize",
     "get",
     "rmsprop",
+    "serialize",
     "sgd",
 ]

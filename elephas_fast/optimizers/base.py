@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from elephas_fast._core import round_to_float32
 from elephas_fast.optimizers._checks import at_least, finite, known_keys, positive
 from elephas_fast.optimizers.schedules import InverseTimeDecay, Schedule
+from elephas_fast.optimizers.updates import EarlierCalls
 
 
 class _EarlierNames(type):
@@ -31,10 +32,10 @@ class _EarlierNames(type):
 
 
 @dataclass(frozen=True)
-class Optimizer(metaclass=_EarlierNames):
+class Optimizer(EarlierCalls, metaclass=_EarlierNames):
     """An optimizer's hyper-parameters: a frozen value with Keras 3's argument names, defaults and meaning.
 
-    It holds no state; `FlatOptimizer` applies it to buffers. Common arguments:
+    It holds no state but what `get_updates` keeps; `FlatOptimizer` applies it to buffers. Common arguments:
 
     * ``learning_rate``: a number or a `Schedule`. Used in float32, as Keras does.
     * ``weight_decay``: before each update, ``w -= w * weight_decay * learning_rate``; ``None`` for none.
@@ -140,6 +141,22 @@ class Optimizer(metaclass=_EarlierNames):
             config["learning_rate"] = self.learning_rate.to_config()
         config["exclude_from_weight_decay"] = list(self.exclude_from_weight_decay)
         return {"class_name": type(self).__name__, "config": config}
+
+    @property
+    def lr(self) -> float | Schedule:
+        """``learning_rate``."""
+        return self.learning_rate
+
+    def get_config(self) -> dict[str, Any]:
+        """Hyper-parameters as Elephas 0.2 to 0.4 gave them: ``{'name': 'SGD', 'lr': 0.01, ...}``, without those that
+        are not set. ``optimizers.get`` makes an equal optimizer of it."""
+        config = self.to_config()["config"]
+        config = {name: value for name, value in config.items() if value is not None and value != []}
+        rate = config.pop("learning_rate")
+        schedule = self.learning_rate
+        if isinstance(schedule, InverseTimeDecay) and schedule.decay_steps == 1 and not schedule.staircase:
+            rate, config["decay"] = schedule.initial_learning_rate, schedule.decay_rate
+        return {"name": type(self).__name__, "lr": rate, **config}
 
     @staticmethod
     def from_config(config: Mapping[str, Any]) -> Optimizer:

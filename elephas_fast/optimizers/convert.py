@@ -5,10 +5,11 @@ Keras.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from elephas_fast.optimizers.base import Optimizer
-from elephas_fast.optimizers.schedules import Schedule
+from elephas_fast.optimizers.schedules import InverseTimeDecay, Schedule
 
 # Keras' common arguments that our optimizers do not have, and the values at which they mean nothing.
 _WITHOUT_MEANING: dict[str, tuple[Any, ...]] = {
@@ -26,7 +27,8 @@ def get(identifier: Any, kwargs: Mapping[str, Any] | None = None) -> Optimizer:
     name.
 
     A Keras optimizer's current learning rate and hyper-parameters are taken, its slots are not. Names are
-    Keras' own, in any case ('sgd', 'rmsprop', 'adagrad', 'adadelta', 'adam', 'adamw'); ``kwargs`` go with one. Raises
+    Keras' own, in any case ('sgd', 'rmsprop', 'adagrad', 'adadelta', 'adam', 'adamw'); ``kwargs`` go with one. What
+    ``Optimizer.get_config`` gave is understood too. Raises
     ``ValueError`` for an optimizer, schedule or option that a parameter server cannot apply (``use_ema``,
     ``gradient_accumulation_steps``, loss scaling, custom classes).
     """
@@ -34,9 +36,17 @@ def get(identifier: Any, kwargs: Mapping[str, Any] | None = None) -> Optimizer:
         return identifier
     if isinstance(identifier, str):
         given = {"learning_rate" if name == "lr" else name: value for name, value in (kwargs or {}).items()}
-        return _from_keras(identifier, given)
+        decay = given.pop("decay", 0.0)
+        made = _from_keras(identifier, given)
+        if not decay:
+            return made
+        if isinstance(made.learning_rate, Schedule):
+            raise ValueError(f"decay: expected it with a number as lr, got it with {made.learning_rate}")
+        return replace(made, learning_rate=InverseTimeDecay(made.learning_rate, 1, decay))
     if kwargs:
         raise ValueError(f"kwargs: expected none beside an optimizer that is not a name, got {dict(kwargs)}")
+    if isinstance(identifier, Mapping) and "class_name" not in identifier and "name" in identifier:
+        return _from_short_form(identifier)
     if isinstance(identifier, Mapping):
         registered = identifier.get("registered_name")
         if registered and registered != identifier.get("class_name"):
@@ -52,6 +62,33 @@ def get(identifier: Any, kwargs: Mapping[str, Any] | None = None) -> Optimizer:
         "or its serialized form, "
         f"got {type(identifier).__name__}"
     )
+
+
+def serialize(optimizer: Optimizer) -> dict[str, Any]:
+    """``{'class_name': ..., 'config': ...}``, JSON-able, of one of our optimizers."""
+    return optimizer.to_config()
+
+
+def deserialize(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Optimizer:
+    """The optimizer that ``serialize``, ``Optimizer.get_config`` or Keras described.
+
+    Raises ``ValueError`` for ``custom_objects``: a parameter server applies compiled rules only.
+    """
+    if custom_objects:
+        raise ValueError(f"custom_objects: expected none, got {', '.join(custom_objects)}, which have no compiled rule")
+    return get(config)
+
+
+def _from_short_form(config: Mapping[str, Any]) -> Optimizer:
+    """From ``Optimizer.get_config()``."""
+    given = {"learning_rate" if name == "lr" else name: value for name, value in config.items()}
+    name, decay = given.pop("name"), given.pop("decay", 0.0)
+    made = _from_keras(str(name), given)
+    if not decay:
+        return made
+    if isinstance(made.learning_rate, Schedule):
+        raise ValueError(f"decay: expected it with a number as lr, got it with {made.learning_rate}")
+    return replace(made, learning_rate=InverseTimeDecay(made.learning_rate, 1, decay))
 
 
 def _from_keras(name: str, config: Mapping[str, Any]) -> Optimizer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from elephas_fast import _core
 from elephas_fast._core import Kernel, Parts, Stripes
 from elephas_fast.layout import Layout
-from elephas_fast.optimizers.base import Optimizer
 from elephas_fast.optimizers.constraints import projection
+
+if TYPE_CHECKING:
+    from elephas_fast.optimizers.base import Optimizer
 
 Float32Array = NDArray[np.float32]
 Gradient = Float32Array | Sequence[Float32Array]

@@ -18,7 +18,7 @@ from elephas_fast.config import ServerSettings
 from elephas_fast.layout import Layout
 from elephas_fast.server.server import ParameterServer
 from elephas_fast.store import ParameterStore, Segment
-from elephas_fast.transport import Handover, Listener
+from elephas_fast.transport import Address, Handover, Listener, Notice
 
 
 def main() -> int:
@@ -53,6 +53,8 @@ def run(task: dict[str, Any]) -> None:
     segment_fd = store.segment.fd
     assert segment_fd is not None
     handover = Handover(shared[0], segment_fd, key) if shared else None
+    endpoints = listener.endpoints + shared
+    notice = Notice(Address(tuple(endpoints), key)) if task["published"] else None
     server = ParameterServer(store, settings, listener, key, handover)
     parent = os.getppid()
 
@@ -61,10 +63,12 @@ def run(task: dict[str, Any]) -> None:
             server.running = False
 
     listener.watch(0, lifeline)
-    _answer({"endpoints": listener.endpoints + shared})
+    _answer({"endpoints": endpoints})
     try:
         server.serve(alive=lambda: os.getppid() == parent)
     finally:
+        if notice is not None:
+            notice.remove()
         server.close()
         listener.close()
         if handover is not None:

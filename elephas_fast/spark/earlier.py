@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elephas_fast.spark.forms import EARLY_TRAINING, bind, training
+from elephas_fast.spark.weight_lists import subtract_params
 from elephas_fast.transport import own_host
 
 
@@ -59,10 +61,24 @@ class EarlierNames:
         return self._master_network.get_compile_config()["metrics"]
 
     @property
-    def serialized_model(self) -> str:
-        """``master_network`` as JSON."""
-        text: str = self._master_network.to_json()
-        return text
+    def serialized_model(self) -> dict[str, Any]:
+        """``master_network`` as a dict: ``model`` (JSON) and ``weights``."""
+        return {"model": self._master_network.to_json(), "weights": self._master_network.get_weights()}
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Empty: what a constructor does not know, it refuses."""
+        return {}
+
+    @property
+    def parameter_server(self) -> BetweenFits:
+        """What stands where Elephas kept its server."""
+        return BetweenFits(self._master_network)
+
+    @property
+    def client(self) -> BetweenFits:
+        """What stands where Elephas kept its server's client."""
+        return BetweenFits(self._master_network)
 
     def get_train_config(
         self, nb_epoch: int = 10, batch_size: int = 32, verbose: int = 0, validation_split: float = 0.1
@@ -89,6 +105,29 @@ class EarlierNames:
         if outputs.ndim > 1 and outputs.shape[-1] > 1:
             return np.asarray(np.argmax(outputs, axis=-1), np.int64)
         return np.asarray(outputs.reshape(len(outputs), -1)[:, 0] > 0.5, np.int64)
+
+
+class BetweenFits:
+    """A model's weights by the names of Elephas' parameter servers and clients. ``fit`` has a server of its own, for as
+    long as it takes; between fits the weights are those of the driver's model."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def start(self) -> None:
+        """Nothing to do: ``fit`` starts its server."""
+
+    def stop(self) -> None:
+        """Nothing to do: the server has ended with ``fit``."""
+
+    def get_parameters(self) -> list[NDArray[Any]]:
+        """The weights as NumPy arrays."""
+        weights: list[NDArray[Any]] = self._model.get_weights()
+        return weights
+
+    def update_parameters(self, delta: Sequence[Any]) -> None:
+        """Subtract ``delta``, arrays of the weights' shapes. Raises ``ValueError`` where they are not."""
+        self._model.set_weights(subtract_params(self.get_parameters(), list(delta)))
 
 
 def determine_master(port: int = 4000) -> str:

@@ -84,6 +84,7 @@ class _Fit:
         self._config = request.config
         self._model = request.model
         self._source = request.source
+        _check_weights_between_epochs(request)
         self._spec = describe(request.model, request.custom_objects, update=request.config.update)  # type: ignore[arg-type]
         self._layout = layout_of(request.model)
         self._callbacks = DriverCallbacks(
@@ -241,6 +242,16 @@ class _Fit:
         if self._by_model_optimizer:
             set_optimizer_slots(self._model, self._layout, state.version, state.slots)
         return FitResult(history, loop.histories, state)
+
+
+def _check_weights_between_epochs(request: FitRequest) -> None:
+    """Raise ``ValueError`` where something asks for the weights after each epoch and they are averaged at the end."""
+    wanted = "callbacks" if request.callbacks else "validation_data" if request.validation_data is not None else ""
+    if wanted and request.config.sync_every == "fit":
+        raise ValueError(
+            f"{wanted}: need the weights after each epoch, got sync_every='fit', which averages them after the last; "
+            "use sync_every='epoch', or validation_split"
+        )
 
 
 def _servable(layout: Layout, update: str) -> Layout:

@@ -26,6 +26,10 @@ _MIDDLE: Final = (
 )  # fmt: skip
 _SEVENTH: Final = ("model", "num_workers", "custom_objects", "batch_size")
 _ASYNCHRONOUS: Final = (*_SEVENTH, "mode", "frequency", "parameter_server_mode", "port")
+_TEXTS: Final = (
+    "model", "mode", "frequency", "parameter_server_mode", "num_workers", "batch_size", "port", "tokenizer",
+    "tokenizer_kwargs", "loader",
+)  # fmt: skip
 _COMPILED: Final = {"master_optimizer": "optimizer", "master_loss": "loss", "master_metrics": "metrics"}
 EARLY_TRAINING: Final = {"epochs": 10, "verbose": 0, "validation_split": 0.1}
 
@@ -71,6 +75,16 @@ def asynchronous_construction(owner: str, arguments: Sequence[Any], keywords: Ma
         raise TypeError(f"{owner}: expected a compiled Keras model, got none")
     if given.get("mode") is None:
         given["mode"] = "asynchronous"
+    return Construction(given.pop("model"), given)
+
+
+def text_construction(owner: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Construction:
+    """What ``SparkHFModel(*arguments, **keywords)`` of Elephas 6 means; ``mode`` is 'synchronous' unless given."""
+    given = bind(owner, _TEXTS, arguments, keywords)
+    if "model" not in given:
+        raise TypeError(f"{owner}: expected a compiled Keras model, got none")
+    if given.get("mode") is None:
+        given["mode"] = "synchronous"
     return Construction(given.pop("model"), given)
 
 

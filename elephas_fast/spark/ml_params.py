@@ -15,7 +15,7 @@ from elephas_fast.optimizers import get as get_optimizer
 
 P = TypeVar("P", bound=Params)
 _MEANINGS: Final = {name: meaning for name, _, meaning in TrainingConfig.table()}
-_ALONE: Final[dict[str, dict[str, Any]]] = {"access": {"mode": "hogwild"}}
+_ALONE: Final[dict[str, dict[str, Any]]] = {"access": {"mode": "hogwild"}, "sync_every": {"mode": "synchronous"}}
 
 
 def option(name: str) -> Param[Any]:
@@ -224,6 +224,7 @@ class HasTrainingOptions(Params):
     """The other fields of ``TrainingConfig``."""
 
     update = option("update")
+    sync_every = option("sync_every")
     prefetch = option("prefetch")
     staleness = option("staleness")
     access = option("access")

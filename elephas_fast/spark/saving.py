@@ -18,8 +18,8 @@ from elephas_fast.optimizers import SGD, Optimizer
 
 _ATTRIBUTE: Final = "distributed_config"
 _MEMBER: Final = "elephas_fast.json"
-_CLASSES: Final = ("SparkModel", "AsynchronousSparkModel", "SparkMLlibModel")
-_SAVED: Final = ("mode", "frequency", "batch_size", "update", "access", "staleness", "on_nonfinite")
+_CLASSES: Final = ("SparkModel", "AsynchronousSparkModel", "SparkMLlibModel", "SparkHFModel")
+_SAVED: Final = ("mode", "frequency", "sync_every", "batch_size", "update", "access", "staleness", "on_nonfinite")
 _RULES: Final = {name.lower(): rule for name, rule in Optimizer.registry.items()}
 _LOADED: Final = (*_SAVED, "parameter_server_mode", "num_workers", "port")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 
 from elephas_fast.keras_bridge import ModelSpec, describe
 from elephas_fast.keras_bridge.configured import flattened, output_axes, unweighted
@@ -49,22 +49,25 @@ class Trained:
         model.set_weights(self.weights)
         return model
 
-    def predictions(
+    def transform(
         self,
         df: DataFrame,
+        column: str,
         names: Sequence[str],
         config: str,
         custom_objects: Mapping[str, Any],
         form: str,
         batch_size: int | None,
-    ) -> Column:
-        """The column of predictions, in ``form`` 'class', 'number' (where it is one number per row) or 'array'."""
+    ) -> DataFrame:
+        """``df`` with a ``column`` of predictions for the columns ``names``, in ``form`` 'class', 'number' (where it is
+        one number per row) or 'array'."""
         ready = self._prepared(config, dict(custom_objects))
         outputs = [
             Output(name, axes, "array" if form == "number" and (axes, last) != (1, 1) else form)
             for name, axes, last in ready.axes
         ]
-        return predictions(df, names, ready.spec, ready.buffers, outputs, batch_size or _BATCH_SIZE)
+        found = predictions(df, names, ready.spec, ready.buffers, outputs, batch_size or _BATCH_SIZE)
+        return df.withColumn(column, found)
 
     def _prepared(self, config: str, custom_objects: dict[str, Any]) -> _Ready:
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,8 @@ from elephas_fast.keras_bridge import ModelSpec, trainer_for
 from elephas_fast.layout import ByteArray, Float32Array
 from elephas_fast.spark.frames import packed
 from elephas_fast.spark.interpreter import use_driver_python
+
+_COLUMNAR_INPUT: Final = "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def predictions(
     """The column of what the model of ``spec`` with ``weights`` (flat, opaque) gives for the columns ``names`` of
     ``df``; for several outputs a struct of them by name. Lazy; each Python worker builds the model once."""
     use_driver_python()
+    _read_by_rows(df)
     columns = packed(df, "features", names, spec.inputs)
 
     def predict(batches: Iterator[Any]) -> Iterator[pa.Array]:
@@ -80,6 +83,13 @@ def predictions(
         kind = T.StructType([T.StructField(output.name, output.sql_type) for output in outputs])
     made: Column = _user_function(predict, len(columns), kind)(*columns)
     return made
+
+
+def _read_by_rows(df: DataFrame) -> None:
+    """Spark 4.3 hands a columnar source, such as Parquet, to Arrow functions without making rows of it, and fails where
+    the frame has a column of vectors. Where it has, the session is told not to."""
+    if '"udt"' in df.schema.json():
+        df.sparkSession.conf.set(_COLUMNAR_INPUT, "false")
 
 
 def _user_function(predict: Callable[[Iterator[Any]], Iterator[pa.Array]], inputs: int, kind: T.DataType) -> Any:
@@ -99,7 +109,7 @@ def _user_function(predict: Callable[[Iterator[Any]], Iterator[pa.Array]], input
             yield pd.DataFrame(found.to_pylist()) if isinstance(kind, T.StructType) else found.to_pandas()
 
     returned = pd.DataFrame if isinstance(kind, T.StructType) else pd.Series
-    return pandas_udf(_annotated(by_pandas, inputs, pd.Series, returned), kind)
+    return pandas_udf(_annotated(by_pandas, inputs, pd.Series, returned), kind)  # type: ignore[call-overload]
 
 
 def _annotated(function: Any, inputs: int, taken: Any, returned: Any = None) -> Any:

@@ -1,8 +1,9 @@
 """Moving frames between processes; knows no message. Only this room opens sockets."""
 
-from elephas_fast.transport.address import Address, own_host, resolve_bind_host
+from elephas_fast.transport.address import Address, is_this_host, own_host, resolve_bind_host
 from elephas_fast.transport.channel import Channel, Frame, Listener, TransportError
 from elephas_fast.transport.handover import Handover, Lifeline, new_name, receive
+from elephas_fast.transport.notice import Notice, find
 
 __all__ = [
     "Address",
@@ -11,7 +12,10 @@ __all__ = [
     "Handover",
     "Lifeline",
     "Listener",
+    "Notice",
     "TransportError",
+    "find",
+    "is_this_host",
     "new_name",
     "own_host",
     "receive",

@@ -42,6 +42,17 @@ def resolve_bind_host(host: str) -> str:
     return f"[{address[0]}]" if family == socket.AF_INET6 else str(address[0])
 
 
+def is_this_host(host: str) -> bool:
+    """Whether a name or numeric address is one of this machine's."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except OSError:
+        return False
+    return True
+
+
 def own_host() -> str:
     """The numeric address that this machine's name stands for. Raises ``OSError`` where it stands for none."""
     return socket.gethostbyname(socket.gethostname())

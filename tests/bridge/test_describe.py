@@ -203,3 +203,32 @@ def test_safe_lambda_of_a_named_function(keras):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Lambda(halved, output_shape=(3,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     assert describe(model).custom_objects == {"halved": halved}
+
+
+def test_a_model_that_compiles_itself_is_compiled_as_it_was(keras):
+    """As those of keras_hub: their own compile() has defaults, with which a worker would train otherwise."""
+
+    class Hub(keras.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = keras.layers.Dense(1)
+            self.dense.vocabulary_size = 7  # a number in keras_hub, a method in Keras' own lookups
+            self.compile()
+
+        def build(self, input_shape):
+            self.dense.build(input_shape)
+            super().build(input_shape)
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+        def compile(self, optimizer="sgd", loss="mse", **options):
+            super().compile(optimizer=optimizer, loss=loss, **options)
+
+    model = Hub()
+    model.build((None, 3))
+    model.compile(keras.optimizers.Adam(0.125), "mae", metrics=["mse"])
+    again = Trainer(describe(model, {"Hub": Hub})).model
+    assert isinstance(again.optimizer, keras.optimizers.Adam)
+    assert float(again.optimizer.learning_rate) == 0.125
+    assert (again.loss, again.get_compile_config()["metrics"]) == ("mae", ["mse"])

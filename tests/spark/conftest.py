@@ -1,48 +1,14 @@
-"""One Spark context for the whole suite (starting one costs seconds), models and rows small enough for two cores."""
+"""Models and rows small enough for two cores; what a fit could leave behind."""
 
 from __future__ import annotations
 
 import os
 import time
 import warnings
-from collections.abc import Iterator
-
-import numpy as np
-import pytest
 
 warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
 
 import keras  # noqa: E402
-from pyspark import SparkConf, SparkContext  # noqa: E402
-
-
-@pytest.fixture(scope="session")
-def sc() -> Iterator[SparkContext]:
-    conf = (
-        SparkConf()
-        .setMaster("local[2]")
-        .setAppName("elephas_fast tests")
-        .set("spark.ui.enabled", "false")
-        .set("spark.ui.showConsoleProgress", "false")
-        .set("spark.driver.memory", "2g")
-        .set("spark.driver.host", "127.0.0.1")
-    )
-    context = SparkContext(conf=conf)
-    context.setLogLevel("ERROR")
-    yield context
-    context.stop()
-
-
-@pytest.fixture(scope="session")
-def digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """scikit-learn's digits: 1,437 rows to train on and 360 to test, 64 pixels in [0, 1], one-hot targets."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    order = np.random.default_rng(0).permutation(len(data.target))
-    x = (data.data[order] / 16.0).astype(np.float32)
-    y = np.eye(10, dtype=np.float32)[data.target[order]]
-    return x[:1437], y[:1437], x[1437:], y[1437:]
 
 
 def dense_model(optimizer: object = "adam", seed: int = 1, metrics: tuple[str, ...] = ("accuracy",)) -> keras.Model:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import warnings
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
 
 import keras  # noqa: E402
-from pyspark import SparkConf, SparkContext  # noqa: E402
+from pyspark import SparkConf, SparkContext, TaskContext  # noqa: E402
 
 from elephas_fast import SparkModel  # noqa: E402
 from tests.spark.conftest import own_leftovers, tiny_model  # noqa: E402
@@ -49,5 +50,25 @@ for mode in ("synchronous", "asynchronous", "hogwild"):
     exact = history.updates == expected and not any(history.faults.values())
     if not exact or len(history.epoch) != EPOCHS or [p.rows for p in history.partitions] != [ROWS, ROWS]:
         sys.exit(f"{mode}: a round was lost or applied twice")
+
+
+def doomed(partition, items):
+    """The rows of a partition, whose first attempt is killed while it trains."""
+    if TaskContext.get().attemptNumber() == 0 and partition == 1:
+        (folder / "doomed").touch()
+        threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+    return rows(partition, items)
+
+
+found = []
+for source in (rows, doomed):
+    model = tiny_model()
+    history = SparkModel(model, mode="synchronous", sync_every="fit").fit(
+        sc.parallelize(range(2), 2).mapPartitionsWithIndex(source), epochs=500, batch_size=BATCH, verbose=0, seed=1
+    )
+    found.append((history.updates, len(history.epoch), *model.get_weights()))
+print("sync_every='fit'", "killed", (folder / "doomed").exists(), found)
+if not all(np.array_equal(one, other) for one, other in zip(*found, strict=True)) or found[0][:2] != (1, 500):
+    sys.exit("sync_every='fit': the fit of a killed worker was lost or applied twice")
 print("left:", own_leftovers())
 sc.stop()

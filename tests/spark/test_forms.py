@@ -160,6 +160,8 @@ def test_optimizers_know_their_earlier_names():
     assert Adam(lr=0.5) == Adam(learning_rate=0.5)
     assert SGD(lr=0.5, decay=0.1).learning_rate == InverseTimeDecay(0.5, 1, 0.1)
     assert get("sgd", {"lr": 0.25, "momentum": 0.5}) == SGD(0.25, momentum=0.5)
+    assert get("sgd", {"lr": 0.5, "decay": 0.1}) == SGD(lr=0.5, decay=0.1)
+    assert get("sgd", {"lr": 0.5, "decay": 0.0}) == SGD(0.5)
     with pytest.raises(TypeError, match="expected learning_rate once"):
         SGD(0.5, lr=0.5)
 

@@ -68,3 +68,16 @@ def test_a_model_in_a_hadoop_file_system(sc, tmp_path, suffix):
         model.save("unheard://x/model.keras")
     with pytest.raises(ValueError, match="expected a name ending in"):
         model.save("hdfs://x/model", to_hadoop=True)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("loss", ["bce", "kld", "mae", "mape", "mse", "msle", "MSE", "log_cosh"])
+def test_losses_by_their_short_names_come_back_from_hdf5(tmp_path, loss):
+    """Keras' own ``load_model`` does not find them."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, activation="sigmoid")])
+    model.compile("sgd", loss, metrics=["mse"])
+    file = str(tmp_path / "m.h5")
+    SparkModel(model).save(file)
+    x, y = np.full((4, 3), 0.5, np.float32), np.full((4, 1), 0.25, np.float32)
+    loaded = load_spark_model(file)
+    np.testing.assert_allclose(loaded.evaluate(x, y), model.evaluate(x, y, verbose=0), rtol=1e-6)

@@ -25,3 +25,11 @@ def test_readme_lists_every_option():
     text = (ROOT / "README.md").read_text()
     for name, default, meaning in TrainingConfig.table():
         assert f"| `{name}` | `{default!r}` | {meaning} |" in text
+
+
+def test_migration_has_a_row_for_every_defect():
+    text = (ROOT / "docs" / "migration.md").read_text()
+    (section,) = [part for part in text.split("\n## ") if part.startswith("Defect by defect")]
+    rows = [line.split("|") for line in section.splitlines()]
+    numbers = [int(row[1]) for row in rows if len(row) == 5 and row[1].strip().isdigit()]
+    assert numbers == list(range(1, 27))

@@ -6,133 +6,27 @@ tasks at once: then it gives each lane a round in turn, and each lane is a worke
 
 from __future__ import annotations
 
-import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from elephas_fast.batches import Arrays, order, rounds
-from elephas_fast.client import Client, Receipt, Turn, connect
-from elephas_fast.config import TrainingConfig
-from elephas_fast.keras_bridge import LaneState, MetricState, ModelSpec, Trainer, Update, trainer_for
-from elephas_fast.layout import ByteArray, Float32Array, Layout
-from elephas_fast.transport import Address
+from elephas_fast.batches import order
+from elephas_fast.client import Turn
+from elephas_fast.keras_bridge import MetricState, Trainer, Update
+from elephas_fast.layout import ByteArray, Float32Array
 from elephas_fast.wire import Report
+from elephas_fast.worker.lanes import Lane, WorkerTask
 
 _PROGRESS_SECONDS: Final = 0.25
 
 
-@dataclass(frozen=True)
-class WorkerTask:
-    """What a worker needs to know; travels in the closure of the Spark task, with the key that opens the server."""
-
-    address: Address
-    spec: ModelSpec
-    config: TrainingConfig
-    seed: int
-    threads: int
-
-
-@dataclass(frozen=True)
-class PartitionSummary:
-    """What became of one partition: rows it trains each epoch, rows it validates on, and where that happened."""
-
-    partition: int
-    rows: int
-    validation_rows: int
-    host: str
-    pid: int
-    transport: str
-
-
-@dataclass
-class _Lane:
-    """One partition of the rows and its connection to the server.
-
-    ``turn``: of the next round, where it is known already; ``in_flight``: the version that the round under way was
-    computed on.
-    """
-
-    partition: int
-    train: Arrays
-    validation: Arrays
-    rounds: list[list[tuple[int, int]]]
-    client: Client
-    resume_at: int
-    state: LaneState | None = None
-    indices: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    turn: Turn | None = None
-    in_flight: int | None = None
-    rows_done: int = 0
-    rounds_done: int = 0
-    staleness: int = 0
-    began: float = 0.0
-
-    def count(self, receipt: Receipt, base_version: int) -> None:
-        """Note how stale a push was when it was applied: updates since the version it was computed on."""
-        if receipt.status == "applied":
-            self.staleness += max(0, receipt.version - 1 - base_version)
-
-
-def run_worker(
-    task: WorkerTask, partitions: Iterable[tuple[int, Arrays, Arrays]], *, attempt: int
-) -> list[PartitionSummary]:
-    """Train the given partitions to the end.
-
-    ``partitions``: (partition index, rows to train on, rows to validate on), read one after the other. ``attempt``:
-    grows with each attempt of a Spark task, see ``store.ledger``; a new attempt goes on after the last round that was
-    applied. Returns when the server has acknowledged the last push of every partition.
-    """
-    trainer = trainer_for(task.spec, task.threads)
-    trainer.reset(task.seed, single_batches=task.config.single_batches)
-    with ExitStack() as stack:
-        lanes = []
-        for partition, train, validation in partitions:
-            lane = _open_lane(task, partition, train, validation, attempt)
-            stack.callback(lane.client.close)
-            lanes.append(lane)
-        _Loop(task, trainer, lanes, attempt).run()
-        return [
-            PartitionSummary(
-                lane.partition,
-                lane.train.rows,
-                lane.validation.rows,
-                platform.node(),
-                os.getpid(),
-                lane.client.transport,
-            )
-            for lane in lanes
-        ]
-
-
-def _open_lane(task: WorkerTask, partition: int, train: Arrays, validation: Arrays, attempt: int) -> _Lane:
-    config = task.config
-    plan = rounds(train.rows, config.batch_size, config.frequency)  # type: ignore[arg-type]
-    client = connect(
-        task.address,
-        transport=config.transport,
-        partition=partition,
-        attempt=attempt,
-        rounds=len(plan),
-        timeout=config.server_timeout,
-        patience=config.straggler_timeout,
-    )
-    if client.layout.fingerprint != Layout.from_json(task.spec.layout_json).fingerprint:
-        client.close()
-        raise ValueError(f"the server at {task.address} holds another model's weights than this worker was given")
-    return _Lane(partition, train, validation, plan, client, client.clock)
-
-
-class _Loop:
+class Loop:
     """The epochs and rounds of one task."""
 
-    def __init__(self, task: WorkerTask, trainer: Trainer, lanes: list[_Lane], attempt: int) -> None:
+    def __init__(self, task: WorkerTask, trainer: Trainer, lanes: list[Lane], attempt: int) -> None:
         self._task, self._config, self._trainer, self._lanes = task, task.config, trainer, lanes
         self._attempt = attempt
         self._shared = len(lanes) > 1
@@ -175,18 +69,7 @@ class _Loop:
     def _train_epoch(self, epoch: int) -> bool:
         """One epoch of every lane; ``False`` if the driver ended the training before it."""
         for lane in self._lanes:
-            lane.began = time.monotonic()
-            lane.rows_done = lane.rounds_done = lane.staleness = 0
-            lane.indices = order(
-                lane.train.rows,
-                shuffle=self._config.shuffle,
-                seed=self._task.seed,
-                partition=lane.partition,
-                epoch=epoch,
-            )
-            self._enter(lane)
-            self._trainer.begin_epoch()
-            self._leave(lane)
+            self._begin_epoch(lane, epoch)
         for lane, number in self._schedule():
             if epoch * len(lane.rounds) + number < lane.resume_at:
                 continue
@@ -202,14 +85,29 @@ class _Loop:
             self._send(lane, lane.rounds[number], update, opaque, following, last=number + 1 == len(lane.rounds))
         return True
 
-    def _schedule(self) -> Iterator[tuple[_Lane, int]]:
+    def _begin_epoch(self, lane: Lane, epoch: int) -> None:
+        """Count anew, and take the epoch's order of the rows."""
+        lane.began = time.monotonic()
+        lane.rows_done = lane.rounds_done = lane.staleness = 0
+        lane.indices = order(
+            lane.train.rows,
+            shuffle=self._config.shuffle,
+            seed=self._task.seed,
+            partition=lane.partition,
+            epoch=epoch,
+        )
+        self._enter(lane)
+        self._trainer.begin_epoch()
+        self._leave(lane)
+
+    def _schedule(self) -> Iterator[tuple[Lane, int]]:
         """(lane, round) of one epoch: each lane in turn as long as it has rounds."""
         for number in range(max((len(lane.rounds) for lane in self._lanes), default=0)):
             for lane in self._lanes:
                 if number < len(lane.rounds):
                     yield lane, number
 
-    def _train_round(self, lane: _Lane, batches: list[tuple[int, int]], epoch: int) -> tuple[Update, ByteArray]:
+    def _train_round(self, lane: Lane, batches: list[tuple[int, int]], epoch: int) -> tuple[Update, ByteArray]:
         """The round's update and the new opaque bytes."""
         trainer, config = self._trainer, self._config
         self._enter(lane)
@@ -231,13 +129,13 @@ class _Loop:
             train(lane.train, lane.indices, batches, *where, class_weight=config.class_weight, progress=progress)
             update = Update(delta, None, 1.0)
         self._leave(lane)
-        lane.rows_done = begun + _rows_in(batches)
+        lane.rows_done = begun + rows_in(batches)
         lane.rounds_done += 1
         return update, opaque
 
     def _send(
         self,
-        lane: _Lane,
+        lane: Lane,
         batches: list[tuple[int, int]],
         update: Update,
         opaque: ByteArray,
@@ -257,7 +155,7 @@ class _Loop:
             "state": update.state,
             "scale": update.scale,
             "opaque": opaque,
-            "rows": _rows_in(batches),
+            "rows": rows_in(batches),
             "base_version": base,
         }
         if last or self._shared:
@@ -273,7 +171,7 @@ class _Loop:
         receipt, lane.turn = client.exchange(update.gradient, self._out, self._opaque, **parts)
         lane.count(receipt, base)
 
-    def _finish(self, lane: _Lane) -> Turn:
+    def _finish(self, lane: Lane) -> Turn:
         """Wait for the round in flight; its reply brought the weights of the next."""
         assert lane.in_flight is not None
         receipt, turn = lane.client.finish_round(self._out, self._opaque)
@@ -281,32 +179,37 @@ class _Loop:
         lane.in_flight = None
         return turn
 
-    def _report_progress(self, lane: _Lane, epoch: int) -> None:
+    def _report_progress(self, lane: Lane, epoch: int) -> None:
         """Tell the driver how far this lane is, a few times a second."""
         if time.monotonic() - self._reported > _PROGRESS_SECONDS:
             self._report(lane, "progress", epoch, self._trainer.logs().get("loss", 0.0))
 
-    def _report_epoch(self, lane: _Lane, epoch: int) -> None:
+    def _report_epoch(self, lane: Lane, epoch: int) -> None:
         self._enter(lane)
         trained = self._trainer.metric_state()
         seconds = time.monotonic() - lane.began
         validated: MetricState = []
         if lane.validation.rows:
-            lane.client.end_epoch(self._out, self._opaque)
-            validated = self._trainer.evaluate(lane.validation, self._flat, self._opaque, self._config.batch_size)
+            weights = self._weights_after_epoch(lane)
+            validated = self._trainer.evaluate(lane.validation, *weights, self._config.batch_size)
         self._report(lane, "epoch", epoch, seconds, trained, validated)
 
-    def _enter(self, lane: _Lane) -> None:
+    def _weights_after_epoch(self, lane: Lane) -> tuple[Float32Array, ByteArray]:
+        """The weights that a lane validates with, after the rounds of an epoch."""
+        lane.client.end_epoch(self._out, self._opaque)
+        return self._flat, self._opaque
+
+    def _enter(self, lane: Lane) -> None:
         """Let the trainer go on as this lane, where several share it."""
         if self._shared and lane.state is not None:
             self._trainer.set_optimizer_state(lane.state)
 
-    def _leave(self, lane: _Lane) -> None:
+    def _leave(self, lane: Lane) -> None:
         """Keep the lane's optimizer, seeds and metrics for its next turn, where several lanes share the trainer."""
         if self._shared:
             lane.state = self._trainer.optimizer_state()
 
-    def _report(self, lane: _Lane, kind: str, epoch: int, measure: float, *states: MetricState) -> None:
+    def _report(self, lane: Lane, kind: str, epoch: int, measure: float, *states: MetricState) -> None:
         """``measure``: the loss so far for 'progress', else the seconds the epoch took."""
         report = Report(
             kind=kind,
@@ -326,5 +229,6 @@ class _Loop:
         self._reported = time.monotonic()
 
 
-def _rows_in(batches: list[tuple[int, int]]) -> int:
+def rows_in(batches: list[tuple[int, int]]) -> int:
+    """Rows of some batches."""
     return sum(end - begin for begin, end in batches)

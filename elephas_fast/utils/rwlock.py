@@ -1,0 +1,5 @@
+"""Elephas' ``utils.rwlock``."""
+
+from elephas_fast.store.rwlock import RWLock
+
+__all__ = ["RWLock"]
