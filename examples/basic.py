@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import quiet  # noqa: I001 - before TensorFlow is imported
+import quiet  # before TensorFlow is imported
 
+# isort: split
 import keras
 import numpy as np
 from data import load

@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import quiet  # noqa: I001 - before TensorFlow is imported
+import quiet  # before TensorFlow is imported
 
+# isort: split
 import keras
 from data import Images, load
 from pyspark.ml import Pipeline, PipelineModel

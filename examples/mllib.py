@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import quiet  # noqa: I001 - before TensorFlow is imported
+import quiet  # before TensorFlow is imported
 
+# isort: split
 import keras
 from data import load
 from pyspark import SparkConf, SparkContext
