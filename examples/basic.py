@@ -5,9 +5,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import quiet  # before TensorFlow is imported
+
+# isort: split
 import keras
 import numpy as np
-import quiet
 from data import load
 from pyspark import SparkConf, SparkContext
 

@@ -6,8 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import quiet  # before TensorFlow is imported
+
+# isort: split
 import keras
-import quiet
 from data import Images, load
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.evaluation import MulticlassClassificationEvaluator
@@ -67,7 +69,7 @@ def main() -> None:
     fitted = Pipeline(stages=[indexer, scaler, estimator, names]).fit(train)
     print(f"{data.name}: the pipeline has learnt from {train.count():,} rows")
 
-    predictions = fitted.transform(test)
+    predictions = fitted.transform(test).cache()
     predictions.select("name", "predicted").show(5)
     accuracy = MulticlassClassificationEvaluator(metricName="accuracy").evaluate(predictions)
     print(f"accuracy on {test.count():,} test rows: {accuracy:.1%}")

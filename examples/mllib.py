@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import quiet  # before TensorFlow is imported
+
+# isort: split
 import keras
-import quiet
 from data import load
 from pyspark import SparkConf, SparkContext
 

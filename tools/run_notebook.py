@@ -1,4 +1,4 @@
-"""Runs a notebook with nbclient and keeps what it prints and draws: ``python tools/run_notebook.py FILE [--out FILE]``.
+"""Runs a notebook and keeps what it prints and draws: ``python tools/run_notebook.py FILE [--out OTHER]``.
 
 What Spark and TensorFlow write to stderr at their start is left out of the file.
 """
@@ -13,8 +13,11 @@ from nbclient import NotebookClient
 
 
 def run(source: Path, target: Path, timeout: int = 600) -> None:
-    """Run all cells of ``source`` in its own folder, write it to ``target``. Raises nbclient's ``CellExecutionError``
-    where a cell fails and ``CellTimeoutError`` where one takes longer than ``timeout`` seconds."""
+    """Run all cells of ``source`` in its own folder and write it to ``target``.
+
+    Raises nbclient's ``CellExecutionError`` where a cell fails, ``CellTimeoutError`` where one takes longer than
+    ``timeout`` seconds.
+    """
     notebook = nbformat.read(source, as_version=4)
     NotebookClient(
         notebook,
