@@ -175,7 +175,7 @@ def test_predict_and_evaluate(sc):
     values = model.evaluate(x, y, batch_size=8, verbose=0)
     assert isinstance(values, list)
     assert [type(value) for value in values] == [float, float]
-    assert model.evaluate(x, y, show_accuracy=True) == values
+    assert model.evaluate(x, y, show_accuracy=True) == pytest.approx(values, rel=1e-5)
     assert model.predict_classes(x).shape == (ROWS,)
 
 
