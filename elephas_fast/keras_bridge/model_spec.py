@@ -77,7 +77,8 @@ def describe(model: Any, custom_objects: Mapping[str, Any] | None = None, *, upd
     rebuilt = rebuild(spec)
     _check_vocabularies(model, rebuilt)
     structure = structure_of(rebuilt)
-    digest = _digest(text, json.dumps(compile_config, default=repr, sort_keys=True), layout.to_json(), objects)
+    compiled = json.dumps(_unnamed_optimizer(compile_config), default=repr, sort_keys=True)
+    digest = _digest(text, compiled, layout.to_json(), objects)
     return ModelSpec(text, compile_config, objects, layout.to_json(), structure.inputs, structure.outputs, digest)
 
 
@@ -205,6 +206,15 @@ def _first_line(error: BaseException) -> str:
     """The cause in one line: Keras puts it after the configuration it could not read."""
     text = str(error).rsplit("Exception encountered:", 1)[-1].strip().splitlines()
     return text[0].rstrip(".") if text else type(error).__name__
+
+
+def _unnamed_optimizer(compile_config: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Without the optimizer's name: Keras numbers them, so that no two models in a process would be alike."""
+    optimizer = (compile_config or {}).get("optimizer")
+    if compile_config is None or not isinstance(optimizer, Mapping) or "config" not in optimizer:
+        return compile_config
+    settings = {key: value for key, value in optimizer["config"].items() if key != "name"}
+    return {**compile_config, "optimizer": {**optimizer, "config": settings}}
 
 
 def _digest(*parts: Any) -> str:

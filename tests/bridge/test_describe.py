@@ -232,3 +232,15 @@ def test_a_model_that_compiles_itself_is_compiled_as_it_was(keras):
     assert isinstance(again.optimizer, keras.optimizers.Adam)
     assert float(again.optimizer.learning_rate) == 0.125
     assert (again.loss, again.get_compile_config()["metrics"]) == ("mae", ["mse"])
+
+
+def test_models_made_alike_are_one_to_a_worker():
+    """Keras numbers optimizers; a worker must know a model again when it is made a second time."""
+    import keras
+
+    def made(rate: float) -> str:
+        model = keras.Sequential([keras.Input((2,), name="in"), keras.layers.Dense(1, name="out")], name="line")
+        model.compile(keras.optimizers.Adam(rate), "mse")
+        return describe(model).digest
+
+    assert made(0.1) == made(0.1) != made(0.2)
