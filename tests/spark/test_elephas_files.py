@@ -160,7 +160,7 @@ def test_a_loaded_model_goes_on_training(sc, tmp_path, name):
     history = model.fit(rdd, epochs=4, verbose=0, seed=1)
     assert len(history.history["loss"]) == 4
     assert model.evaluate(x, y, return_dict=True)["loss"] < before
-    assert_nothing_left()
+    assert_nothing_left(within=10)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -81,3 +81,20 @@ def test_losses_by_their_short_names_come_back_from_hdf5(tmp_path, loss):
     x, y = np.full((4, 3), 0.5, np.float32), np.full((4, 1), 0.25, np.float32)
     loaded = load_spark_model(file)
     np.testing.assert_allclose(loaded.evaluate(x, y), model.evaluate(x, y, verbose=0), rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_metrics_keep_their_names(tmp_path, suffix):
+    """A loss and a metric of one name; Keras itself loads a metric named by a string from HDF5 under its full name."""
+    wrapped = [keras.metrics.MeanMetricWrapper(keras.losses.get(name), name=name) for name in ("mse", "mae")]
+    for metrics in (wrapped, ["mse", "mae"]) if suffix == ".keras" else (wrapped,):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        model.compile("sgd", "mse", metrics=metrics)
+        x, y = np.ones((8, 4), np.float32), np.zeros((8, 2), np.float32)
+        model.train_on_batch(x, y)
+        file = str(tmp_path / f"{type(metrics[0]).__name__}{suffix}")
+        SparkModel(model).save(file)
+        logs = load_spark_model(file).evaluate(x, y, return_dict=True)
+        assert logs == pytest.approx(model.evaluate(x, y, return_dict=True, verbose=0))
+        assert set(logs) == {"loss", "mse", "mae"}
