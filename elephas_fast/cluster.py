@@ -10,12 +10,13 @@ import select
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 
-from elephas_fast.config import MODES, TRANSPORTS, ServerSettings, refuse_unknown
+from elephas_fast.config import MODES, SECURITIES, TRANSPORTS, ServerSettings, refuse_unknown
 from elephas_fast.layout import ByteArray, Float32Array, Layout
 from elephas_fast.optimizers import SGD
 from elephas_fast.optimizers import get as get_optimizer
@@ -46,6 +47,7 @@ class ParameterCluster:
             ``'inproc'``.
         layout: of the model's weights; ``None``: one bare vector. ``opaque``: the first opaque bytes.
         host: the address to listen on (tcp); never a wildcard. ``port``: ``None`` takes a free one.
+        security: ``'curve'`` encrypts the sockets and lets nobody else in; ``'none'``, which warns, asks for the key.
         published: other processes of this user on this host find the server by its TCP port (``transport.find``).
         **settings: fields of ``ServerSettings``: ``access``, ``on_nonfinite``, ``staleness``, ``workers``,
             ``partitions``, ``state_rate``, ``threads``.
@@ -66,6 +68,7 @@ class ParameterCluster:
         opaque: ByteArray | None = None,
         host: str = "127.0.0.1",
         port: int | None = None,
+        security: str = "curve",
         published: bool = False,
         **settings: Any,
     ) -> None:
@@ -74,6 +77,13 @@ class ParameterCluster:
             raise ValueError(f"mode: expected one of {', '.join(map(repr, MODES))}, got {mode!r}")
         if transport not in TRANSPORTS:
             raise ValueError(f"transport: expected one of {', '.join(map(repr, TRANSPORTS))}, got {transport!r}")
+        if security not in SECURITIES:
+            raise ValueError(f"security: expected one of {', '.join(map(repr, SECURITIES))}, got {security!r}")
+        if security == "none":
+            warnings.warn(
+                "security: 'none' sends weights, updates and the key in clear; leave it out to encrypt them",
+                stacklevel=2,
+            )
         if published and transport not in ("auto", "tcp"):
             raise ValueError(
                 f"published: a server is found by its TCP port, got transport={transport!r}; use 'auto' or 'tcp'"
@@ -85,6 +95,7 @@ class ParameterCluster:
         self._layout = Layout.vector(len(initial)) if layout is None else layout
         self._transport = transport
         self._host, self._port = host, port
+        self._security = security
         self._published = published
         self._key = secrets.token_bytes(32)
         self._process: subprocess.Popen[str] | None = None
@@ -229,7 +240,7 @@ class ParameterCluster:
                 listener.close()
 
         self._server = server
-        self._address = Address(tuple(listener.endpoints), self._key)
+        self._address = Address(tuple(listener.endpoints), self._key, self._security)
         self._thread = threading.Thread(target=serve, name="elephas_fast-server", daemon=True)
         self._thread.start()
 
@@ -243,6 +254,7 @@ class ParameterCluster:
             "endpoints": self._endpoints(),
             "max_message_bytes": self._max_message_bytes,
             "key": self._key.hex(),
+            "security": self._security,
             "published": self._published,
         }
         self._process = subprocess.Popen(
@@ -271,7 +283,7 @@ class ParameterCluster:
         answer = json.loads(line) if line else {"error": silence}
         if "error" in answer:
             raise ServerLost(f"the parameter server could not start: {answer['error']}")
-        self._address = Address(tuple(answer["endpoints"]), self._key)
+        self._address = Address(tuple(answer["endpoints"]), self._key, self._security)
 
 
 def _environment() -> dict[str, str]:

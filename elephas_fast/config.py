@@ -20,6 +20,7 @@ SYNC_EVERY = ("epoch", "fit")
 UPDATES = ("delta", "gradient")
 HOGWILD_ACCESS = ("stripes", "racy", "relaxed", "compare_exchange")
 TRANSPORTS = ("auto", "shm", "ipc", "tcp", "inproc")
+SECURITIES = ("curve", "none")
 ON_NONFINITE = ("reject", "raise", "apply")
 VERBOSITY = (0, 1, 2)
 
@@ -47,6 +48,7 @@ class TrainingConfig:
     access: str = _option("stripes", "how hogwild writes: 'stripes', 'racy', 'relaxed' or 'compare_exchange'")
     on_nonfinite: str = _option("reject", "an update that is not finite: 'reject' it, 'raise', or 'apply' it")
     transport: str = _option("auto", "'auto', 'shm', 'ipc' or 'tcp'")
+    security: str = _option("curve", "'curve' encrypts the server's sockets; 'none' does not, and warns")
     port: int | None = _option(None, "TCP port of the server; None takes a free one")
     epochs: int = _option(1, "passes over the rows")
     batch_size: int = _option(32, "rows per batch; the last batch of a partition may be shorter")
@@ -59,7 +61,7 @@ class TrainingConfig:
     straggler_timeout: float = _option(1800.0, "seconds a worker waits for others at a round's gate before it fails")
 
     def __post_init__(self) -> None:
-        for name in ("mode", "frequency", "sync_every", "update", "access", "on_nonfinite", "transport"):
+        for name in ("mode", "frequency", "sync_every", "update", "access", "on_nonfinite", "transport", "security"):
             value = getattr(self, name)
             if isinstance(value, Enum):
                 object.__setattr__(self, name, value.value)
@@ -69,6 +71,7 @@ class TrainingConfig:
         _one_of("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
         _one_of("sync_every", self.sync_every, SYNC_EVERY)
         _one_of("transport", self.transport, TRANSPORTS)
+        _one_of("security", self.security, SECURITIES)
         if isinstance(self.frequency, str):
             _one_of("frequency", self.frequency, FREQUENCIES, "or a number of batches per round, such as 16")
         else:

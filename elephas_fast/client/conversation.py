@@ -67,7 +67,7 @@ class Conversation:
         self._patience = patience
         self._while_silent = while_silent
         self._last_request = random.getrandbits(32)
-        self._channel = Channel(endpoint)
+        self._channel = Channel(endpoint, address.socket_key)
 
     def send(self, message: Message, payload: Sequence[Frame] = ()) -> int:
         """Send a request and return its number. ``payload`` must stay unchanged until the reply has come."""
@@ -106,6 +106,8 @@ class Conversation:
                 raise self._unreachable(f"keeps this worker waiting ({reason}) for {self._patience:.0f} s")
             frames = self._channel.receive(min(pause, lost_at - now, late_at - now))
             if frames is None:
+                if self._channel.refused:
+                    raise PushRefused("key", f"the key does not belong to the fit of the server at {self._address}")
                 if self._while_silent is not None:
                     self._while_silent()
                 pause = min(_RESEND_MOST, pause * 2) * random.uniform(0.75, 1.0)

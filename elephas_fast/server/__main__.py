@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from typing import Any
 
 from elephas_fast import _core
@@ -49,12 +50,13 @@ def run(task: dict[str, Any]) -> None:
     key = bytes.fromhex(task["key"])
     sockets = [e for e in task["endpoints"] if not e.startswith("shm://")]
     shared = [e for e in task["endpoints"] if e.startswith("shm://")]
-    listener = Listener(sockets, task["max_message_bytes"])
+    address = Address(tuple(task["endpoints"]), key, task["security"])
+    listener = Listener(sockets, task["max_message_bytes"], address.socket_key)
     segment_fd = store.segment.fd
     assert segment_fd is not None
     handover = Handover(shared[0], segment_fd, key) if shared else None
     endpoints = listener.endpoints + shared
-    notice = Notice(Address(tuple(endpoints), key)) if task["published"] else None
+    notice = Notice(replace(address, endpoints=tuple(endpoints))) if task["published"] else None
     server = ParameterServer(store, settings, listener, key, handover)
     parent = os.getppid()
 

@@ -158,6 +158,7 @@ class _Fit:
             optimizer=self._request.optimizer,
             mode=config.mode,
             transport=config.transport,
+            security=config.security,
             host=self._source.surroundings.host,
             port=config.port,
             access=config.access,

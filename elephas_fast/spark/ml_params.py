@@ -230,6 +230,7 @@ class HasTrainingOptions(Params):
     access = option("access")
     on_nonfinite = option("on_nonfinite")
     transport = option("transport")
+    security = option("security")
     port = option("port")
     shuffle = option("shuffle")
     class_weight = option("class_weight")

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Address:
-    """The endpoints of one server by scheme, and the fit's key.
+    """The endpoints of one server by scheme, the fit's key, and whether its sockets are encrypted (``security``:
+    ``'curve'`` or ``'none'``).
 
     Small and picklable. Whoever has it may push: hand it on only in a Spark task's closure. Its ``repr`` leaves the
     key out.
@@ -16,6 +17,12 @@ class Address:
 
     endpoints: tuple[str, ...]
     key: bytes = field(repr=False)
+    security: str = "curve"
+
+    @property
+    def socket_key(self) -> bytes | None:
+        """The key for channels to the server and its listener; ``None`` where they are not encrypted."""
+        return self.key if self.security == "curve" else None
 
     def endpoint(self, scheme: str) -> str | None:
         """The endpoint of a scheme (``'tcp'``, ``'ipc'``, ``'shm'``, ``'inproc'``), or ``None``."""

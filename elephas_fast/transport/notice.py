@@ -31,7 +31,7 @@ class Notice:
         if endpoint is None:
             raise ValueError(f"address: expected one with a TCP port to be found by, got {address}")
         self._path = _path(_folder(make=True), int(endpoint.rpartition(":")[2]))
-        text = json.dumps({"endpoints": address.endpoints, "key": address.key.hex()})
+        text = json.dumps({"endpoints": address.endpoints, "key": address.key.hex(), "security": address.security})
         unfinished = f"{self._path}.{secrets.token_hex(8)}"
         self._fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
@@ -73,7 +73,7 @@ def find(port: int) -> Address:
                     os.unlink(path)
             raise missing
         found = json.loads(os.read(fd, _MAX_BYTES))
-        return Address(tuple(map(str, found["endpoints"])), bytes.fromhex(found["key"]))
+        return Address(tuple(map(str, found["endpoints"])), bytes.fromhex(found["key"]), str(found["security"]))
     except (KeyError, TypeError, ValueError):
         raise ConnectionError(f"{path}: expected what a parameter server wrote, got something else") from None
     finally:

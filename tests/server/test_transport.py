@@ -20,9 +20,15 @@ from tests.server.holdings import Holdings, is_listening, wait_until
 from tests.server.proxy import Proxy
 
 SCHEMES = ("inproc", "ipc", "tcp")
+ENCRYPTED = ("ipc encrypted", "tcp encrypted")
+KEY = bytes(range(32))
 LIMIT = 6_000_000
 SIZES = (0, 1, 100_000, 5_000_000)
 WAIT = 20.0
+
+
+def key_of(scheme: str) -> bytes | None:
+    return KEY if scheme in ENCRYPTED else None
 
 
 def fresh(scheme: str) -> str:
@@ -30,21 +36,21 @@ def fresh(scheme: str) -> str:
         "inproc": f"inproc://test-{secrets.token_hex(8)}",
         "ipc": f"ipc://@elephas_fast-test-{secrets.token_hex(8)}",
         "tcp": "tcp://127.0.0.1:*",
-    }[scheme]
+    }[scheme.partition(" ")[0]]
 
 
 class Echo:
     """Sends every message back to its peer, from a thread of its own; a context manager."""
 
     def __init__(self, scheme: str) -> None:
-        self._wanted = fresh(scheme)
+        self._wanted, self.key = fresh(scheme), key_of(scheme)
         self._bound: queue.Queue[str] = queue.Queue()
         self._stop = threading.Event()
         self.peers: set[object] = set()
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        listener = Listener([self._wanted], LIMIT)
+        listener = Listener([self._wanted], LIMIT, self.key)
         self._bound.put(listener.endpoints[0])
         while not self._stop.is_set():
             for peer, frames in listener.messages(0.02):
@@ -64,7 +70,7 @@ class Echo:
         assert not self._thread.is_alive()
 
 
-@pytest.fixture(params=SCHEMES)
+@pytest.fixture(params=SCHEMES + ENCRYPTED)
 def scheme(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -85,21 +91,21 @@ def ask(channel: Channel, frames: list[bytes | bytearray | memoryview]) -> list[
 @pytest.mark.parametrize("size", SIZES)
 def test_frames_come_back_as_they_were_sent(echo: Echo, size: int) -> None:
     data = np.random.default_rng(size).integers(0, 256, size, np.uint8)
-    channel = Channel(echo.endpoint)
+    channel = Channel(echo.endpoint, echo.key)
     for frame in (data.tobytes(), bytearray(data), data.data):
         assert ask(channel, [frame]) == [data.tobytes()]
     channel.close()
 
 
 def test_a_message_keeps_its_frames_apart(echo: Echo) -> None:
-    channel = Channel(echo.endpoint)
+    channel = Channel(echo.endpoint, echo.key)
     frames: list[bytes | bytearray | memoryview] = [secrets.token_bytes(size) for size in (*SIZES, 0, 70_000, 1)]
     assert ask(channel, frames) == frames
     channel.close()
 
 
 def test_messages_keep_their_order(echo: Echo) -> None:
-    channel = Channel(echo.endpoint)
+    channel = Channel(echo.endpoint, echo.key)
     for begin in range(0, 200, 20):
         for number in range(begin, begin + 20):
             assert channel.send([b"%d" % number], WAIT)
@@ -109,7 +115,7 @@ def test_messages_keep_their_order(echo: Echo) -> None:
 
 
 def test_each_of_many_clients_gets_its_own_answer(echo: Echo) -> None:
-    channels = [Channel(echo.endpoint) for _ in range(40)]
+    channels = [Channel(echo.endpoint, echo.key) for _ in range(40)]
     for round_ in range(3):
         for number, channel in enumerate(channels):
             assert channel.send([b"%d of %d" % (number, round_)], WAIT)
@@ -125,7 +131,7 @@ def test_clients_in_many_threads(echo: Echo) -> None:
     problems: list[object] = []
 
     def talk(number: int) -> None:
-        channel = Channel(echo.endpoint)
+        channel = Channel(echo.endpoint, echo.key)
         for size in (0, 10, 70_000) * 10:
             sent = [b"%d" % number, bytes([number]) * size]
             if ask(channel, list(sent)) != sent:
@@ -142,14 +148,14 @@ def test_clients_in_many_threads(echo: Echo) -> None:
 
 
 def test_closing_twice_is_harmless(echo: Echo) -> None:
-    channel = Channel(echo.endpoint)
+    channel = Channel(echo.endpoint, echo.key)
     assert ask(channel, [b"x"]) == [b"x"]
     channel.close()
     channel.close()
 
 
 def test_waiting_ends_when_it_should(echo: Echo) -> None:
-    channel = Channel(echo.endpoint)
+    channel = Channel(echo.endpoint, echo.key)
     for seconds in (0.0, 0.0005, 0.2):
         began = time.monotonic()
         assert channel.receive(seconds) is None
@@ -158,7 +164,7 @@ def test_waiting_ends_when_it_should(echo: Echo) -> None:
 
 
 def test_polling_ends_when_it_should(scheme: str, nothing_left: None) -> None:
-    listener = Listener([fresh(scheme)], LIMIT)
+    listener = Listener([fresh(scheme)], LIMIT, key_of(scheme))
     for seconds in (0.0, 0.2):
         began = time.monotonic()
         assert list(listener.messages(seconds)) == []
@@ -168,8 +174,8 @@ def test_polling_ends_when_it_should(scheme: str, nothing_left: None) -> None:
 
 
 def test_a_queue_that_is_full_does_not_block(scheme: str, nothing_left: None) -> None:
-    listener = Listener([fresh(scheme)], LIMIT)  # never read
-    channel = Channel(listener.endpoints[0])
+    listener = Listener([fresh(scheme)], LIMIT, key_of(scheme))  # never read
+    channel = Channel(listener.endpoints[0], key_of(scheme))
     sent = 0
     began = time.monotonic()
     while channel.send([bytes(60_000)], 0.2):
@@ -182,8 +188,8 @@ def test_a_queue_that_is_full_does_not_block(scheme: str, nothing_left: None) ->
 
 
 def test_a_peer_that_has_gone_is_told_apart(scheme: str, nothing_left: None) -> None:
-    listener = Listener([fresh(scheme)], LIMIT)
-    channel = Channel(listener.endpoints[0])
+    listener = Listener([fresh(scheme)], LIMIT, key_of(scheme))
+    channel = Channel(listener.endpoints[0], key_of(scheme))
     channel.send([b"x"], WAIT)
     ((peer, frames),) = listener.messages(WAIT)
     assert [bytes(frame) for frame in frames] == [b"x"]
@@ -195,9 +201,9 @@ def test_a_peer_that_has_gone_is_told_apart(scheme: str, nothing_left: None) -> 
 
 
 def test_a_place_that_is_taken_is_named(scheme: str, nothing_left: None) -> None:
-    first = Listener([fresh(scheme)], LIMIT)
+    first = Listener([fresh(scheme)], LIMIT, key_of(scheme))
     with pytest.raises(TransportError, match="cannot listen on " + first.endpoints[0].replace(".", r"\.")):
-        Listener([fresh("tcp"), first.endpoints[0]], LIMIT)
+        Listener([fresh("tcp"), first.endpoints[0]], LIMIT, key_of(scheme))
     first.close()
     if scheme != "inproc":
         assert wait_until(lambda: not is_listening(first.endpoints[0]), 5.0)
@@ -221,8 +227,8 @@ def test_an_endpoint_that_is_none_is_named(endpoint: str, nothing_left: None) ->
 
 
 def test_one_listener_serves_all_schemes_and_descriptors(nothing_left: None) -> None:
-    listener = Listener([fresh(scheme) for scheme in SCHEMES], LIMIT)
-    channels = [Channel(endpoint) for endpoint in listener.endpoints]
+    listener = Listener([fresh(scheme) for scheme in SCHEMES], LIMIT, KEY)
+    channels = [Channel(endpoint, KEY) for endpoint in listener.endpoints]
     readable, writable = os.pipe()
     woken: list[bytes] = []
     listener.watch(readable, lambda: woken.append(os.read(readable, 10)))
@@ -249,10 +255,10 @@ def test_one_listener_serves_all_schemes_and_descriptors(nothing_left: None) -> 
     os.close(writable)
 
 
-@pytest.mark.parametrize("scheme", ["ipc", "tcp"])
+@pytest.mark.parametrize("scheme", ["ipc", "tcp", *ENCRYPTED])
 def test_a_frame_over_the_limit_is_never_delivered(scheme: str, nothing_left: None) -> None:
-    listener = Listener([fresh(scheme)], 1000)
-    bad, good = Channel(listener.endpoints[0]), Channel(listener.endpoints[0])
+    listener = Listener([fresh(scheme)], 1000, key_of(scheme))
+    bad, good = Channel(listener.endpoints[0], key_of(scheme)), Channel(listener.endpoints[0], key_of(scheme))
     assert bad.send([bytes(1001)], WAIT)
     assert good.send([bytes(1000)], WAIT)
     ((_, frames),) = listener.messages(WAIT)
@@ -279,7 +285,7 @@ NOISE: dict[str, bytes] = {
 def test_noise_on_the_port_disturbs_nobody(noise: bytes, nothing_left: None) -> None:
     with Echo("tcp") as echo:
         host, _, port = echo.endpoint.removeprefix("tcp://").rpartition(":")
-        channel = Channel(echo.endpoint)
+        channel = Channel(echo.endpoint, echo.key)
         assert ask(channel, [b"before"]) == [b"before"]
         with socket.create_connection((host, int(port)), 5) as stranger:
             stranger.sendall(noise)

@@ -1,0 +1,155 @@
+"""Encrypted sockets: who gets in, what others see of what is said, and what a server sees of others."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import zmq
+
+from elephas_fast.client import PushRefused, connect
+from elephas_fast.cluster import ParameterCluster
+from elephas_fast.transport import Address, Channel, Listener
+from elephas_fast.transport import curve as curve_module
+from tests.server.proxy import Proxy
+
+KEY = bytes(range(32))
+WAIT = 20.0
+ONES = np.ones(4, np.float32)
+
+
+class Served:
+    """A listener that is read by a thread, and what it was given."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.listener = Listener([endpoint], 1_000_000, KEY)
+        self.endpoint = self.listener.endpoints[0]
+        self.heard: list[list[bytes]] = []
+        self._stop = False
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop:
+            for peer, frames in self.listener.messages(0.02):
+                self.heard.append([bytes(frame) for frame in frames])
+                self.listener.send(peer, [b"heard"])
+        self.listener.close()
+
+    def close(self) -> None:
+        self._stop = True
+        self._thread.join(WAIT)
+
+
+@pytest.fixture(params=["tcp://127.0.0.1:*", "ipc"])
+def served(request: pytest.FixtureRequest, nothing_left: None) -> Iterator[Served]:
+    wanted = request.param if request.param != "ipc" else f"ipc://@elephas_fast-test-{secrets.token_hex(8)}"
+    made = Served(wanted)
+    yield made
+    made.close()
+
+
+def is_refused(channel: Channel) -> bool:
+    deadline = time.monotonic() + WAIT
+    while not channel.refused and time.monotonic() < deadline:
+        assert channel.receive(0.05) is None
+    return channel.refused
+
+
+def test_only_who_has_the_key_gets_in(served: Served) -> None:
+    stranger = Channel(served.endpoint, secrets.token_bytes(32))
+    assert stranger.send([b"let me in"], WAIT)
+    assert is_refused(stranger)
+    stranger.close()
+    keyless = Channel(served.endpoint)
+    assert keyless.send([b"hello"], WAIT)
+    assert keyless.receive(0.5) is None
+    keyless.close()
+    known = Channel(served.endpoint, KEY)
+    assert known.send([b"it is me"], WAIT)
+    assert known.receive(WAIT) is not None
+    assert not known.refused
+    known.close()
+    assert served.heard == [[b"it is me"]]
+
+
+def test_knowing_the_server_is_not_enough(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client with the server's public key and a key pair of its own: what ZeroMQ admits where nobody is asked."""
+    pair = curve_module._pair
+    monkeypatch.setattr(
+        curve_module, "_pair", lambda key, side: pair(key, side) if side == b"server" else zmq.curve_keypair()
+    )
+    stranger = Channel(served.endpoint, KEY)
+    monkeypatch.undo()
+    assert stranger.send([b"let me in"], WAIT)
+    assert stranger.receive(1.0) is None
+    stranger.close()
+    assert served.heard == []
+
+
+def test_what_is_said_cannot_be_read_on_the_way(nothing_left: None) -> None:
+    secret = b"the weights of the model" * 100
+    seen: dict[bytes | None, bytes] = {}
+    for key in (None, KEY):
+        listener = Listener(["tcp://127.0.0.1:*"], 1_000_000, key)
+        with Proxy(listener.endpoints[0]) as proxy:
+            channel = Channel(proxy.endpoint, key)
+            assert channel.send([secret], WAIT)
+            deadline = time.monotonic() + WAIT
+            heard: list[bytes] = []
+            while not heard and time.monotonic() < deadline:
+                heard = [bytes(frames[0]) for _, frames in listener.messages(0.1)]
+            assert heard == [secret]
+            channel.close()
+            seen[key] = bytes(proxy.passed)
+        listener.close()
+    assert secret in seen[None]
+    assert b"weights" not in seen[KEY]
+
+
+def test_garbage_is_never_delivered(nothing_left: None) -> None:
+    """Without encryption ZeroMQ takes a stranger's bytes for a message of its first protocol and hands them on."""
+    served = Served("tcp://127.0.0.1:*")
+    host, _, port = served.endpoint.removeprefix("tcp://").rpartition(":")
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        with socket.create_connection((host, int(port)), timeout=WAIT) as peer:
+            peer.sendall(b"GET / HTTP/1.1\r\n\r\n" if number % 3 == 0 else rng.bytes(int(rng.integers(1, 300))))
+    known = Channel(served.endpoint, KEY)
+    began = time.monotonic()
+    assert known.send([b"still there?"], WAIT)
+    assert known.receive(WAIT) is not None
+    assert time.monotonic() - began < 5.0
+    known.close()
+    served.close()
+    assert served.heard == [[b"still there?"]]
+
+
+@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+def test_a_cluster_is_encrypted_unless_told(transport: str) -> None:
+    with ParameterCluster(np.zeros(4, np.float32), transport=transport) as cluster:
+        assert cluster.address.security == "curve"
+        began = time.monotonic()
+        with pytest.raises(PushRefused, match="the key does not belong to the fit") as refused:
+            connect(Address(cluster.address.endpoints, b"x" * 32), transport=transport, timeout=60.0)
+        assert refused.value.code == "key"
+        assert time.monotonic() - began < 30.0
+        with connect(cluster.address, transport=transport, timeout=WAIT) as client:
+            client.push(ONES)
+        np.testing.assert_array_equal(cluster.pull(), -ONES)
+
+
+def test_no_encryption_has_to_be_typed_and_warns() -> None:
+    with pytest.warns(UserWarning, match="security: 'none' sends weights, updates and the key in clear"):
+        cluster = ParameterCluster(np.zeros(4, np.float32), transport="tcp", security="none")
+    with cluster, connect(cluster.address, timeout=WAIT) as client:
+        assert cluster.address.security == "none"
+        client.push(ONES)
+        np.testing.assert_array_equal(cluster.pull(), -ONES)
+    with pytest.raises(ValueError, match="security: expected one of 'curve', 'none', got 'tls'"):
+        ParameterCluster(np.zeros(4, np.float32), security="tls")
