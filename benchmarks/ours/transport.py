@@ -4,6 +4,7 @@ only.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -44,14 +45,21 @@ def operation(client: Any, n: int, live: bool) -> Callable[[], object]:
     return lambda: client.exchange(gradient, out, opaque)
 
 
-def cluster(n: int, optimizer: str, mode: str, transport: str) -> Any:
+def cluster(n: int, optimizer: str, mode: str, transport: str, security: str) -> Any:
     rule = OPTIMIZERS[optimizer]()
-    return ParameterCluster(np.zeros(n, np.float32), optimizer=rule, mode=mode, transport=transport)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "security: 'none'")
+        return ParameterCluster(
+            np.zeros(n, np.float32), optimizer=rule, mode=mode, transport=transport, security=security
+        )
 
 
-def measure(n: int, seconds: float, transport: str, optimizer: str, mode: str, live: bool = False) -> dict[str, Any]:
-    """Seconds of each push with pull, one client; both return when done."""
-    with cluster(n, optimizer, mode, transport) as server, connect(server.address, transport=transport) as client:
+def measure(
+    n: int, seconds: float, transport: str, optimizer: str, mode: str, live: bool = False, security: str = "none"
+) -> dict[str, Any]:
+    """Seconds of each push with pull, one client; both return when done. Not encrypted, as the peers are not, unless
+    ``security`` says so."""
+    with cluster(n, optimizer, mode, transport, security) as server, connect(server.address, transport=transport) as client:
         check(client, n, optimizer)
         push_pull = operation(client, n, live)
         for _ in range(3):
@@ -67,7 +75,7 @@ def throughput(
     n: int, clients: int, seconds: float, transport: str, optimizer: str, mode: str, live: bool = False
 ) -> dict[str, Any]:
     """Pushes with pull per second of each of `clients` processes at once."""
-    with cluster(n, optimizer, mode, transport) as server:
+    with cluster(n, optimizer, mode, transport, "none") as server:
         arguments = (n, server.address, transport, live)
         return {"rates": clients_at_once(make_client, arguments, clients, seconds, method="spawn")}
 

@@ -20,6 +20,7 @@ from benchmarks.measure import Figure, Settings, figures, goal, interleave
 from benchmarks.peers.install import interpreter
 
 SIZES = {1_000: "1e3", 100_000: "1e5", 1_000_000: "1e6", 10_000_000: "1e7", 100_000_000: "1e8"}
+ENCRYPTED, ENCRYPTED_FROM = "tcp encrypted asynchronous SGD", 1_000_000
 LARGE = 100_000_000  # over TCP with SGD only: everything else is known at 1e7
 MODES = ("hogwild", "asynchronous")
 RULES = ("SGD", "Adam")
@@ -79,6 +80,8 @@ def latency(processes: Processes, n: int, seconds: float) -> dict[str, Callable[
         HTTP: partial(processes.block, processes.elephas, "measure", **common, kind="http"),
         name_of("tcp", "asynchronous", "SGD"): partial(tcp, optimizer="SGD"),
     }
+    if n >= ENCRYPTED_FROM:
+        blocks[ENCRYPTED] = partial(tcp, optimizer="SGD", security="curve")
     if n == LARGE:
         return blocks
     blocks[name_of("tcp", "asynchronous", "Adam")] = partial(tcp, optimizer="Adam")
@@ -106,6 +109,8 @@ def latency_goals(size: str, found: dict[str, Figure]) -> Iterator[dict[str, Any
         yield from goal(f"{tcp}, {size}, against http", found, tcp, HTTP, 8.0)
     tcp = name_of("tcp", "asynchronous", "SGD")
     yield from goal(f"{tcp}, {size}, share of the raw rate", found, tcp, RAW, RAW_TARGETS[size])
+    if ENCRYPTED in found:
+        yield from goal(f"{ENCRYPTED}, {size}, share of the plain rate", found, ENCRYPTED, tcp, 0.5)
 
 
 def crowd(processes: Processes, n: int, clients: int, seconds: float) -> dict[str, Callable[[], float]]:
