@@ -27,7 +27,7 @@ def test_codec(benchmark: Any) -> None:
 @pytest.mark.parametrize(("transport", "mode"), [("shm", "hogwild"), ("shm", "asynchronous"), ("tcp", "asynchronous")])
 def test_push_pull(benchmark: Any, transport: str, mode: str, n: int) -> None:
     with (
-        cluster(n, "SGD", mode, transport) as server,
+        cluster(n, "SGD", mode, transport, "none") as server,
         connect(server.address, transport=transport) as client,
     ):
         check(client, n, "SGD")

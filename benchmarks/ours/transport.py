@@ -59,7 +59,8 @@ def measure(
 ) -> dict[str, Any]:
     """Seconds of each push with pull, one client; both return when done. Not encrypted, as the peers are not, unless
     ``security`` says so."""
-    with cluster(n, optimizer, mode, transport, security) as server, connect(server.address, transport=transport) as client:
+    server = cluster(n, optimizer, mode, transport, security)
+    with server, connect(server.address, transport=transport) as client:
         check(client, n, optimizer)
         push_pull = operation(client, n, live)
         for _ in range(3):
