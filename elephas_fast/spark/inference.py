@@ -13,6 +13,7 @@ from elephas_fast.batches import Block, collect
 from elephas_fast.keras_bridge import ModelSpec, describe, layout_of, merge_metrics, trainer_for, weights_of
 from elephas_fast.spark.interpreter import use_driver_python
 from elephas_fast.spark.rows import blocks_of, to_simple_rdd
+from elephas_fast.spark.strict import strictly
 
 LOCAL_ROWS: Final = 16_384
 """Arrays of at most this many rows are predicted in the driver: starting tasks would take longer."""
@@ -92,7 +93,7 @@ def _run_on(model: Any, rdd: RDD[Any], spec: ModelSpec, function: Callable[[Any,
     use_driver_python(rdd.context)
     weights = rdd.context.broadcast(weights_of(model, layout_of(model)))
     try:
-        return rdd.mapPartitions(lambda rows: function(rows, weights)).collect()
+        return strictly(rdd.mapPartitions(lambda rows: function(rows, weights))).collect()
     finally:
         weights.destroy()
 

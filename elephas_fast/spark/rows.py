@@ -19,6 +19,7 @@ from pyspark import RDD, SparkContext
 from elephas_fast.batches import Block
 from elephas_fast.spark.interpreter import is_local
 from elephas_fast.spark.mapped import save
+from elephas_fast.spark.strict import strictly
 
 _BLOCK_BYTES: Final = 1 << 20
 _BLOCK_ROWS: Final = 1000
@@ -102,7 +103,7 @@ def spread(rdd: RDD[Any], partitions: int | None) -> RDD[Any]:
 
 def tagged(rdd: RDD[Any], tasks: int) -> RDD[Any]:
     """The rows with a mark before each partition, in at most ``tasks`` tasks."""
-    marked = rdd.mapPartitionsWithIndex(_mark)
+    marked = strictly(rdd.mapPartitionsWithIndex(_mark))
     return marked if rdd.getNumPartitions() <= tasks else marked.coalesce(tasks)
 
 

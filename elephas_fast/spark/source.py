@@ -13,6 +13,7 @@ from elephas_fast.spark.interpreter import use_driver_python
 from elephas_fast.spark.job import Job, JobGroup
 from elephas_fast.spark.rows import blocks_of, first_row, split_tagged, spread, tagged
 from elephas_fast.spark.slots import task_slots
+from elephas_fast.spark.strict import strictly
 from elephas_fast.spark.surroundings import Surroundings, of_context
 from elephas_fast.worker import PartitionSummary, WorkerTask, run_worker
 
@@ -63,7 +64,7 @@ class PairsSource:
     def job(self, task: WorkerTask, description: str) -> Job:
         """See ``Source``."""
         rows, train = tagged(self._rdd, self.tasks), _train_function(task)
-        return Job(lambda: rows.mapPartitions(train).collect(), JobGroup(rows.context, description))
+        return Job(lambda: strictly(rows.mapPartitions(train)).collect(), JobGroup(rows.context, description))
 
 
 def _train_function(task: WorkerTask) -> Callable[[Iterable[Any]], Iterator[PartitionSummary]]:

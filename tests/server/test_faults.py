@@ -228,7 +228,7 @@ def test_whoever_does_not_know_the_key_can_do_nothing(transport: str) -> None:
         reply = stranger.push(1, ONES)
         assert isinstance(reply, Error)
         assert cluster.version == 0
-        with pytest.raises(PushRefused, match="the key does not belong to th(is|e) fit") as refused:
+        with pytest.raises(PushRefused, match=r"the key does not belong to th(is|e) fit") as refused:
             connect(Address(cluster.address.endpoints, b"x" * 32), transport=transport, timeout=60.0)
         assert refused.value.code == "key"
         with connect(cluster.address, transport=transport, timeout=20.0) as client:
