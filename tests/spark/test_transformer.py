@@ -49,7 +49,7 @@ def scores(frame) -> np.ndarray:
 
 
 def test_rows_columns_and_their_order_stay(spark, digits):
-    shuffled = digits.orderBy(F.rand(5)).withColumn("tags", F.array(F.lit("a"), F.lit("b"))).cache()
+    shuffled = digits.orderBy(F.rand(5)).coalesce(2).withColumn("tags", F.array(F.lit("a"), F.lit("b"))).cache()
     result = untrained().transform(shuffled)
     assert result.columns == [*shuffled.columns, "prediction"]
     assert [row.id for row in result.collect()] == [row.id for row in shuffled.collect()]
