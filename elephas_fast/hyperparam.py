@@ -1,6 +1,6 @@
 """Hyper-parameter search and voting ensembles: Elephas' ``HyperParamModel``, and ``search``, the form of today.
 
-It translates; the work is in ``spark/search.py``, ``search/`` and ``spark/voting.py``.
+It translates; the work is in ``spark/search.py``, ``tuning/`` and ``spark/voting.py``.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from pyspark.sql import SparkSession
 
 from elephas_fast.config import whole
 from elephas_fast.keras_bridge.trial_models import report_callback
-from elephas_fast.search.alone import search_here
-from elephas_fast.search.record import load_trials
-from elephas_fast.search.reporting import TrialStopped, report
-from elephas_fast.search.result import SearchResult
-from elephas_fast.search.space import space_of
-from elephas_fast.search.stopping import MedianRule, SuccessiveHalving
-from elephas_fast.search.user_functions import UserTrial
 from elephas_fast.spark.search import search
 from elephas_fast.spark.voting import VotingModel, load_voting_model
+from elephas_fast.tuning.alone import search_here
+from elephas_fast.tuning.record import load_trials
+from elephas_fast.tuning.reporting import TrialStopped, report
+from elephas_fast.tuning.result import SearchResult
+from elephas_fast.tuning.space import space_of
+from elephas_fast.tuning.stopping import MedianRule, SuccessiveHalving
+from elephas_fast.tuning.user_functions import UserTrial
 
 __all__ = [
     "HyperParamModel",
@@ -100,7 +100,7 @@ class HyperParamModel:
     def minimize(
         self, model: Callable[..., Any], data: Callable[[], Any], max_evals: int, notebook_name: str | None = None
     ) -> Any:
-        """Search; the Keras model of the best trial, with its weights, not compiled."""
+        """Search; the Keras model of the best trial, with its weights."""
         return self._searched(1, model, data, max_evals, notebook_name).model
 
     def best_models(

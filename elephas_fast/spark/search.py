@@ -11,16 +11,17 @@ from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from elephas_fast.config import whole
-from elephas_fast.search.desk import Desk
-from elephas_fast.search.loop import Limits, Loop, Place
-from elephas_fast.search.record import Record
-from elephas_fast.search.result import SearchResult
-from elephas_fast.search.space import Space
-from elephas_fast.search.stopping import rule_of
-from elephas_fast.search.table import Table
+from elephas_fast.spark.job import context_of
 from elephas_fast.spark.notebook import is_running_in_notebook
 from elephas_fast.spark.surroundings import Surroundings, of_context, of_session
 from elephas_fast.spark.trials import ContextTrials, DriverTrials, SessionTrials, pickled
+from elephas_fast.tuning.desk import Desk
+from elephas_fast.tuning.loop import Limits, Loop, Place
+from elephas_fast.tuning.record import Record
+from elephas_fast.tuning.result import SearchResult
+from elephas_fast.tuning.space import Space
+from elephas_fast.tuning.stopping import rule_of
+from elephas_fast.tuning.table import Table
 
 _PLACES: Final = ("workers", "driver")
 _STARTUP: Final = 10
@@ -146,15 +147,10 @@ def _spark(given: Any) -> tuple[SparkContext | None, SparkSession | None]:
         if given is None:
             given = SparkSession.builder.getOrCreate()
         return _spark(given)
-    try:
-        context = given.sparkContext
-    except Exception:  # a session of Spark Connect has none, and says so in various ways
-        context = None
-    if isinstance(context, SparkContext):
-        return context, None
     if not callable(getattr(given, "range", None)):
         raise TypeError(f"spark: expected a SparkContext or a SparkSession, got {type(given).__name__}")
-    return None, given
+    context = context_of(given)
+    return (context, None) if context is not None else (None, given)
 
 
 def _width(parallelism: int | None, trials_on: str, around: Surroundings | None) -> int:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import sys
+import sysconfig
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import cloudpickle
 import pyarrow as pa
-from pyspark import InheritableThread, SparkContext, TaskContext
+from pyspark import SparkContext, TaskContext
 from pyspark.sql import SparkSession
 
-from elephas_fast.search.desk import Listening
-from elephas_fast.search.reporting import DeskClient
-from elephas_fast.search.trial import Order, failed, run, worker_name
 from elephas_fast.spark.interpreter import use_driver_python
-from elephas_fast.spark.job import Job, JobGroup, mark_of
+from elephas_fast.spark.job import Job, JobGroup, mark_of, thread_of
 from elephas_fast.transport import Address
+from elephas_fast.tuning.desk import Listening
+from elephas_fast.tuning.reporting import DeskClient
+from elephas_fast.tuning.trial import Order, failed, run, worker_name
 from elephas_fast.wire.objects import pack_object, unpack_object
 
 _OBJECTIVES: Final = 2
@@ -160,7 +164,7 @@ class ThreadRun:
             finally:
                 done()
 
-        self._thread = InheritableThread(target=body, name=f"elephas_fast-trial-{order.number}", daemon=True)
+        self._thread = thread_of(body, f"elephas_fast-trial-{order.number}")
         self._thread.start()
 
     @property
@@ -185,15 +189,37 @@ class ThreadRun:
 
 
 def pickled(objective: Objective) -> bytes:
-    """The objective for the workers. Raises ``ValueError`` for one that cannot be pickled."""
+    """The objective for the workers: by value where its module is one of the user's own, which workers may not find.
+
+    Raises ``ValueError`` for one that cannot be pickled.
+    """
+    module = sys.modules.get(getattr(objective, "__module__", None) or "")
+    own = module is not None and _is_users_own(module)
     try:
+        if own:
+            cloudpickle.register_pickle_by_value(module)
         found: bytes = cloudpickle.dumps(objective)
     except Exception as error:  # anything, from the user's objects
         raise ValueError(
             f"objective: could not be sent to the workers ({type(error).__name__}: {error}); make what it uses within "
             "it, or search with trials_on='driver'"
         ) from error
+    finally:
+        if own:
+            cloudpickle.unregister_pickle_by_value(module)
     return found
+
+
+def _is_users_own(module: ModuleType) -> bool:
+    """Whether a module is neither ``__main__``, which is pickled by value anyway, nor installed, nor a part of one that
+    is."""
+    file = getattr(module, "__file__", None)
+    installed = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    installed.append(str(Path(__file__).parents[1]))
+    by_value = module.__name__ in cloudpickle.list_registry_pickle_by_value()
+    if file is None or module.__name__ == "__main__" or by_value:
+        return False
+    return not any(Path(file).is_relative_to(folder) for folder in installed)
 
 
 _known: OrderedDict[str, Objective] = OrderedDict()

@@ -12,7 +12,7 @@ from hyperopt import anneal, hp, rand, tpe
 from hyperopt.base import JOB_STATE_RUNNING, Domain, spec_from_misc
 from hyperopt.pyll.base import dfs
 
-from elephas_fast.search.templates import Parameter
+from elephas_fast.tuning.templates import Parameter
 
 ALGORITHMS: Final = ("tpe", "random", "anneal")
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import hyperopt
 
-from elephas_fast.search.loop import Limits, Loop
-from elephas_fast.search.record import Record
-from elephas_fast.search.space import Space, space_of
-from elephas_fast.search.trial import Order, run
-from elephas_fast.search.user_functions import UserTrial
+from elephas_fast.tuning.loop import Limits, Loop
+from elephas_fast.tuning.record import Record
+from elephas_fast.tuning.space import Space, space_of
+from elephas_fast.tuning.trial import Order, run
+from elephas_fast.tuning.user_functions import UserTrial
 
 
 def search_here(

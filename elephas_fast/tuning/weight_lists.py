@@ -108,6 +108,8 @@ class _Reader(pickle.Unpickler):
             return _Call(_scalar)
         if (module, name) == ("_codecs", "encode"):
             return _Call(_latin1)
+        if module in ("__builtin__", "builtins") and name == "bytes":  # how the first protocols write none at all
+            return _Call(_no_bytes)
         raise _refused(f"a pickle that asks for {module}.{name}"[:200])
 
     def persistent_load(self, pid: Any) -> Any:
@@ -200,6 +202,12 @@ def _latin1(text: Any, encoding: Any = "latin1") -> bytes:
         return text.encode("latin1")
     except UnicodeEncodeError:
         raise _refused("a pickle with text where bytes belong") from None
+
+
+def _no_bytes(*arguments: Any) -> bytes:
+    if arguments:
+        raise _refused("a pickle that makes bytes of its own")
+    return b""
 
 
 def _no_call(*_: Any) -> Any:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, TextIO
 
-from elephas_fast.search.loop import Live, Loop
+from elephas_fast.tuning.loop import Live, Loop
 
 _HEADER: Final = ("trial", "loss", "time", "state", "worker", "parameters")
 _ROW: Final = "{:>5}  {:>11}  {:>8}  {:<8}  {:<18}  {}"

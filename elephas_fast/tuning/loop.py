@@ -12,10 +12,10 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from elephas_fast.search.record import Record
-from elephas_fast.search.space import Space
-from elephas_fast.search.stopping import StopRule
-from elephas_fast.search.trial import Order, failed
+from elephas_fast.tuning.record import Record
+from elephas_fast.tuning.space import Space
+from elephas_fast.tuning.stopping import StopRule
+from elephas_fast.tuning.trial import Order, failed
 
 _TICK: Final = 0.1
 _CANCEL_SECONDS: Final = 30.0

@@ -10,11 +10,11 @@ import hyperopt
 import pandas as pd
 
 from elephas_fast.keras_bridge.trial_models import from_parts
-from elephas_fast.search.picture import draw
-from elephas_fast.search.record import Record, save_trials
-from elephas_fast.search.space import Space
-from elephas_fast.search.table import state_of
-from elephas_fast.search.weight_lists import arrays_of
+from elephas_fast.tuning.picture import draw
+from elephas_fast.tuning.record import Record, save_trials
+from elephas_fast.tuning.space import Space
+from elephas_fast.tuning.table import state_of
+from elephas_fast.tuning.weight_lists import arrays_of
 
 
 class SearchResult:
@@ -51,7 +51,7 @@ class SearchResult:
 
     @property
     def model(self) -> Any:
-        """The Keras model of the best trial, not compiled. Raises ``ValueError`` where its objective returned none."""
+        """The Keras model of the best trial. Raises ``ValueError`` where its objective returned none."""
         return self.model_of(self._best())
 
     def models(self, count: int) -> list[Any]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from elephas_fast.keras_bridge.trial_models import as_parts, is_model, prepare
-from elephas_fast.search.reporting import Send, TrialStopped, trial
-from elephas_fast.search.weight_lists import arrays_of
+from elephas_fast.tuning.reporting import Send, TrialStopped, trial
+from elephas_fast.tuning.weight_lists import arrays_of
 from elephas_fast.wire.objects import pack_object
 
 _OWN: Final = ("loss", "status", "model", "weights")

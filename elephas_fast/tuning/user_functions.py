@@ -10,7 +10,7 @@ from typing import Any
 
 import cloudpickle
 
-from elephas_fast.search.templates import Template, template_of
+from elephas_fast.tuning.templates import Template, template_of
 
 
 class UserTrial:
