@@ -24,7 +24,8 @@ from elephas_fast.tuning.stopping import rule_of
 from elephas_fast.tuning.table import Table
 
 _PLACES: Final = ("workers", "driver")
-_STARTUP: Final = 10
+_STARTUP: Final = 20
+"""Random trials before TPE learns, as hyperopt has it."""
 
 
 def search(
@@ -53,7 +54,7 @@ def search(
             ``status`` (hyperopt's), a Keras ``model`` (or its ``to_json()``) with ``weights``, and plain data of its
             own. It may call ``report(epoch, loss)``. It and its data go to each Python worker once.
         space: of hyperopt's ``hp``.
-        algo: 'tpe', 'random', 'anneal', or a ``suggest`` of hyperopt.
+        algo: 'tpe' (which begins with 20 random trials), 'random', 'anneal', or a ``suggest`` of hyperopt.
         max_evals: trials in all, those of ``trials`` included.
         parallelism: trials at once; ``None`` for as many as Spark runs tasks, or one in the driver.
         seed: the same seed gives the same trials at ``parallelism=1`` where the objective's losses are the same, also
@@ -87,7 +88,7 @@ def search(
         if value is not None and not value > 0:
             raise ValueError(f"{name}: expected seconds above 0, got {value!r}")
     rule = rule_of(stop)
-    walk = Space(space, algo, startup=min(_STARTUP, max(5, max_evals // 4)))
+    walk = Space(space, algo, _STARTUP)
     record = Record(trials, walk.labels, keep_models)
     chosen = _seed(seed, record)
     context, session = (None, None) if trials_on == "driver" else _spark(spark)

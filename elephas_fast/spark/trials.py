@@ -19,6 +19,7 @@ import pyarrow as pa
 from pyspark import SparkContext, TaskContext
 from pyspark.sql import SparkSession
 
+from elephas_fast.keras_bridge import runtime
 from elephas_fast.spark.interpreter import use_driver_python
 from elephas_fast.spark.job import Job, JobGroup, mark_of, thread_of
 from elephas_fast.transport import Address
@@ -233,6 +234,8 @@ def _run_task(parcel: Parcel, order: Order) -> bytes:
     try:
         with _lock:
             first = parcel.digest not in _known
+            if order.threads is not None:
+                runtime.start(order.threads, lean=True)  # quietly, before the objective's own modules import it
             objective = _unpacked(parcel, line)
         if line.begin(worker_name()):
             return pack_object(failed("the driver has given it up"))

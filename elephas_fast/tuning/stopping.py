@@ -27,8 +27,8 @@ class MedianRule:
     ``trials``: others that must have come as far; ``epochs``: of its own that each trial gets.
     """
 
-    trials: int = 4
-    epochs: int = 1
+    trials: int = 5
+    epochs: int = 2
 
     def __post_init__(self) -> None:
         _check("trials", self.trials, 1)

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, Final, TextIO
 
 from elephas_fast.tuning.loop import Live, Loop
@@ -81,15 +82,14 @@ class Table:
         self._stream.write(line[:width] + "\n")
 
     def _draw_in_notebook(self, loop: Loop) -> None:
-        from IPython.display import HTML, display  # type: ignore[import-not-found,unused-ignore]
-
+        notebook: Any = import_module("IPython.display")
         rows = [ended(document, loop) for document in loop.record.finished]
         rows += [under_way(number, live, loop) for number, live in sorted(loop.live.items())]
         cells = [_HEADER, *rows[-_MOST_IN_NOTEBOOK:]]
         body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
-        drawn = HTML(f"<table>{body}</table><p>{html.escape(summary(loop))}</p>")
+        drawn = notebook.HTML(f"<table>{body}</table><p>{html.escape(summary(loop))}</p>")
         if self._display is None:
-            self._display = display(drawn, display_id=True)
+            self._display = notebook.display(drawn, display_id=True)
         else:
             self._display.update(drawn)
 

@@ -22,21 +22,21 @@ OTHERS = {n: curve(*(10.0 - n - e for e in range(5))) for n in range(5)}
     (curve(6.0, 20.0), False), (curve(math.inf), True),
 ])  # fmt: skip
 def test_median(own, hopeless):
-    assert MedianRule().hopeless(own, OTHERS) is hopeless
+    assert MedianRule(4, 1).hopeless(own, OTHERS) is hopeless
 
 
 def test_median_waits_for_others_and_for_epochs():
-    assert not MedianRule(trials=6).hopeless(curve(100.0), OTHERS)
-    assert MedianRule(trials=5).hopeless(curve(100.0), OTHERS)
-    assert not MedianRule(epochs=2).hopeless(curve(100.0), OTHERS)
-    assert MedianRule(epochs=2).hopeless(curve(100.0, 100.0), OTHERS)
-    assert not MedianRule().hopeless([(9, 100.0)], OTHERS), "nobody has come to epoch 9"
+    assert not MedianRule(trials=6, epochs=1).hopeless(curve(100.0), OTHERS)
+    assert MedianRule(trials=5, epochs=1).hopeless(curve(100.0), OTHERS)
+    assert not MedianRule().hopeless(curve(100.0), OTHERS)
+    assert MedianRule().hopeless(curve(100.0, 100.0), OTHERS)
+    assert not MedianRule(4, 1).hopeless([(9, 100.0)], OTHERS), "nobody has come to epoch 9"
 
 
 def test_median_counts_only_those_that_came_as_far():
     others = {**OTHERS, **{n: curve(0.0) for n in range(5, 50)}}
-    assert not MedianRule().hopeless(curve(8.0, 7.0), others)
-    assert MedianRule().hopeless(curve(8.0), others)
+    assert not MedianRule(4, 1).hopeless(curve(8.0, 7.0), others)
+    assert MedianRule(4, 1).hopeless(curve(8.0), others)
 
 
 def test_halving_keeps_the_best_third_at_each_rung():
