@@ -22,6 +22,7 @@ TITLES = {
     "step": "One training step in a worker",
     "fit": "fit, end to end",
     "dropin": "A script of Elephas 7.3.0 as it is",
+    "search": "Hyper-parameter search",
     "scaling": "How it grows",
 }
 

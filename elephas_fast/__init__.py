@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from elephas_fast.alias import install_as_elephas
+    from elephas_fast.hyperparam import HyperParamModel, VotingModel, search
     from elephas_fast.ml_model import ElephasEstimator, ElephasTransformer, load_ml_estimator, load_ml_transformer
     from elephas_fast.spark_model import (
         AsynchronousSparkModel,
@@ -25,27 +26,33 @@ __all__ = [
     "AsynchronousSparkModel",
     "ElephasEstimator",
     "ElephasTransformer",
+    "HyperParamModel",
     "SparkHFModel",
     "SparkMLlibModel",
     "SparkModel",
+    "VotingModel",
     "__version__",
     "install_as_elephas",
     "load_ml_estimator",
     "load_ml_transformer",
     "load_spark_model",
+    "search",
 ]
 
 _HOMES = {
     "AsynchronousSparkModel": "elephas_fast.spark_model",
     "ElephasEstimator": "elephas_fast.ml_model",
     "ElephasTransformer": "elephas_fast.ml_model",
+    "HyperParamModel": "elephas_fast.hyperparam",
     "SparkHFModel": "elephas_fast.spark_model",
     "SparkMLlibModel": "elephas_fast.spark_model",
     "SparkModel": "elephas_fast.spark_model",
+    "VotingModel": "elephas_fast.hyperparam",
     "install_as_elephas": "elephas_fast.alias",
     "load_ml_estimator": "elephas_fast.ml_model",
     "load_ml_transformer": "elephas_fast.ml_model",
     "load_spark_model": "elephas_fast.spark_model",
+    "search": "elephas_fast.hyperparam",
 }
 
 

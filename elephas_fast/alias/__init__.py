@@ -1,4 +1,5 @@
-"""``import elephas`` as this package: on the driver, and in Spark's Python workers."""
+"""``import elephas`` as this package: on the driver, and in Spark's Python workers. Where hyperas is not installed,
+``import hyperas`` finds the names of it that scripts for Elephas use."""
 
 from __future__ import annotations
 
@@ -7,13 +8,14 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 _HOME: Final = Path(__file__).parent
 _JAVA: Final = ("elephas.dl4j", "elephas.java")
+_HYPERAS: Final = "hyperas"
 
 
 class _Alias(MetaPathFinder, Loader):
@@ -25,21 +27,25 @@ class _Alias(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != "elephas" and not fullname.startswith("elephas."):
+        package = fullname.partition(".")[0]
+        if package == _HYPERAS:
+            return _installed_hyperas(fullname, path) or ModuleSpec(fullname, self)
+        if package != "elephas":
             return None
         if fullname.startswith(_JAVA):
             raise ImportError(f"{fullname}: Elephas 1.0 was the last to train Java models; Keras models only here")
         return ModuleSpec(fullname, self)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        ours = "elephas_fast" + spec.name[len("elephas") :]
+        ours = _ours(spec.name)
         try:
             module = importlib.import_module(ours)
         except ModuleNotFoundError as error:
             if error.name != ours:
                 raise
             raise ModuleNotFoundError(
-                f"No module named {spec.name!r} in elephas_fast, which stands in for elephas", name=spec.name
+                f"No module named {spec.name!r} in elephas_fast, which stands in for {spec.name.partition('.')[0]}",
+                name=spec.name,
             ) from None
         self._specs[ours] = module.__spec__
         return module
@@ -47,6 +53,19 @@ class _Alias(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Nothing: it has run under its own name. That the import system has just given it another is undone."""
         module.__spec__ = self._specs.pop(module.__name__)
+
+
+def _ours(name: str) -> str:
+    package, dot, rest = name.partition(".")
+    return f"elephas_fast{'.alias.hyperas' if package == _HYPERAS else ''}{dot}{rest}"
+
+
+def _installed_hyperas(fullname: str, path: Sequence[str] | None) -> ModuleSpec | None:
+    """hyperas itself, if it is installed: not what stands in for it in this very folder."""
+    if path is None:
+        path = [entry for entry in sys.path if Path(entry or ".").resolve() != _HOME]
+    found = PathFinder.find_spec(fullname, path)
+    return None if found is None or _HOME in Path(found.origin or ".").parents else found
 
 
 def install_as_elephas() -> None:

@@ -19,26 +19,34 @@ LOCAL_ROWS: Final = 16_384
 """Arrays of at most this many rows are predicted in the driver: starting tasks would take longer."""
 
 Row = NDArray[Any] | list[NDArray[Any]]
+Finish = Callable[[list[NDArray[Any]]], list[NDArray[Any]]]
 
 
 def predict(
-    model: Any, data: Any, *, batch_size: int = 32, custom_objects: Mapping[str, Any] | None = None
+    model: Any,
+    data: Any,
+    *,
+    batch_size: int = 32,
+    custom_objects: Mapping[str, Any] | None = None,
+    finish: Finish | None = None,
 ) -> list[Row]:
     """The model's output for each row, in the order of the rows; for several outputs a list of arrays for each row.
+    ``finish``: makes other outputs of them, where they were computed.
 
     ``data``: an array, a list or tuple of arrays for several inputs, or an RDD of x rows (or of (x, y) pairs made by
     ``to_simple_rdd``).
     """
     if isinstance(data, RDD):
-        return _predict_rdd(model, data, batch_size, custom_objects)
+        return _predict_rdd(model, data, batch_size, custom_objects, finish)
     columns = [np.asarray(c) for c in (data if _several_inputs(model) else [data])]
     rows = len(columns[0])
     sc = SparkContext._active_spark_context
     if rows <= LOCAL_ROWS or sc is None:
         outputs = model.predict(columns if _several_inputs(model) else columns[0], batch_size=batch_size, verbose=0)
-        return _by_row(list(outputs) if isinstance(outputs, list | tuple) else [outputs])
+        found = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+        return _by_row(found if finish is None else finish(found))
     blocks = [Block(tuple(c[i : i + 1000] for c in columns)) for i in range(0, rows, 1000)]
-    return _predict_rdd(model, sc.parallelize(blocks), batch_size, custom_objects)
+    return _predict_rdd(model, sc.parallelize(blocks), batch_size, custom_objects, finish)
 
 
 def evaluate(
@@ -69,11 +77,13 @@ def evaluate(
     return _evaluate_rdd(model, to_simple_rdd(sc, data, targets), batch_size, custom_objects)
 
 
-def _predict_rdd(model: Any, rdd: RDD[Any], batch_size: int, custom_objects: Mapping[str, Any] | None) -> list[Row]:
+def _predict_rdd(
+    model: Any, rdd: RDD[Any], batch_size: int, custom_objects: Mapping[str, Any] | None, finish: Finish | None
+) -> list[Row]:
     spec = describe(model, custom_objects, update=None)
     blocks = blocks_of(rdd)
     source = rdd if blocks is None else blocks.rdd
-    parts = _run_on(model, source, spec, _predict_function(spec, batch_size))
+    parts = _run_on(model, source, spec, _predict_function(spec, batch_size, finish))
     return [row for part in parts for row in _by_row(part)]
 
 
@@ -98,11 +108,15 @@ def _run_on(model: Any, rdd: RDD[Any], spec: ModelSpec, function: Callable[[Any,
         weights.destroy()
 
 
-def _predict_function(spec: ModelSpec, batch_size: int) -> Callable[[Any, Any], Iterator[Any]]:
+def _predict_function(spec: ModelSpec, batch_size: int, finish: Finish | None) -> Callable[[Any, Any], Iterator[Any]]:
     def run(rows: Iterable[Any], weights: Any) -> Iterator[list[NDArray[Any]]]:
         arrays = collect((_without_targets(row) for row in rows), inputs=spec.inputs, outputs=())
         flat, opaque = weights.value
-        yield trainer_for(spec, 1).predict(arrays.x, flat, opaque, batch_size)
+        outputs = trainer_for(spec, 1).predict(arrays.x, flat, opaque, batch_size)
+        if finish is None:
+            yield outputs
+        elif arrays.rows:
+            yield finish(outputs)
 
     return run
 

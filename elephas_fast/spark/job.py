@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from pyspark import InheritableThread, SparkContext
 from pyspark.sql import SparkSession
+from pyspark.sql.utils import is_remote
 
 log = logging.getLogger("elephas_fast")
 
@@ -41,7 +43,8 @@ class JobGroup:
 
 
 class Tag:
-    """The mark of a session, which needs no SparkContext."""
+    """The mark of a session of Spark Connect, which has no SparkContext. Not of a classic one: its tags belong to the
+    thread that set them, and no other can cancel by them."""
 
     def __init__(self, spark: SparkSession) -> None:
         self._spark = spark
@@ -57,8 +60,26 @@ class Tag:
 
 
 def mark_of(spark: SparkSession, description: str) -> Mark:
-    """A mark for jobs of a session. Classic sessions before Spark 4 have no tags and use their context."""
-    return Tag(spark) if hasattr(spark, "addTag") else JobGroup(spark.sparkContext, description)
+    """A mark for jobs of a session, by its context where it has one."""
+    context = context_of(spark)
+    return Tag(spark) if context is None else JobGroup(context, description)
+
+
+def context_of(spark: SparkSession) -> SparkContext | None:
+    """The SparkContext of a session; ``None`` for one of Spark Connect."""
+    try:
+        context = spark.sparkContext
+    except Exception:  # each version says in its own way that there is none
+        return None
+    return context if isinstance(context, SparkContext) else None
+
+
+def thread_of(target: Callable[[], None], name: str) -> threading.Thread:
+    """A daemon thread whose Spark jobs have the settings of this one's; with Spark Connect, which has none that matter
+    here, a plain one."""
+    kind = threading.Thread if is_remote() else InheritableThread
+    made: threading.Thread = kind(target=target, name=name, daemon=True)
+    return made
 
 
 class Job:
@@ -76,7 +97,7 @@ class Job:
             except BaseException as error:
                 self._error = error
 
-        self._thread = InheritableThread(target=run, name="elephas_fast-job", daemon=True)
+        self._thread = thread_of(run, "elephas_fast-job")
 
     def start(self) -> None:
         """Submit the job."""

@@ -62,9 +62,11 @@ def predictions(
     weights: tuple[Float32Array, ByteArray],
     outputs: Sequence[Output],
     batch_size: int,
+    finish: Callable[[list[NDArray[Any]]], list[NDArray[Any]]] | None = None,
 ) -> Column:
     """The column of what the model of ``spec`` with ``weights`` (flat, opaque) gives for the columns ``names`` of
-    ``df``; for several outputs a struct of them by name. Lazy; each Python worker builds the model once."""
+    ``df``; for several outputs a struct of them by name. ``finish`` makes the ``outputs`` of what the model gives.
+    Lazy; each Python worker builds the model once."""
     use_driver_python()
     _read_by_rows(df)
     columns = packed(df, "features", names, spec.inputs)
@@ -75,6 +77,7 @@ def predictions(
             given = batch if isinstance(batch, tuple) else (batch,)
             rows = read_features(given, spec.inputs)
             results = trainer.predict(rows.x, *weights, batch_size)
+            results = results if finish is None else finish(results)
             found = [output.to_arrow(values) for output, values in zip(outputs, results, strict=True)]
             yield found[0] if len(found) == 1 else pa.StructArray.from_arrays(found, [o.name for o in outputs])
 

@@ -221,10 +221,57 @@ class Error(Message):
     text: str = sized(MAX_TEXT)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrialBegin(Message):
+    """A trial of a hyper-parameter search begins on a worker. Answered with ``TrialAnswer``."""
+
+    CODE = 16
+    key: bytes = sized(64)
+    trial: int = bounded(0, 2**31)
+    attempt: int = bounded(0, _U63)
+    worker: str = sized(256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialReport(Message):
+    """The loss of a trial after an epoch. Answered with ``TrialAnswer``."""
+
+    CODE = 17
+    key: bytes = sized(64)
+    trial: int = bounded(0, 2**31)
+    attempt: int = bounded(0, _U63)
+    epoch: int = bounded(0, 2**40)
+    loss: float = bounded(-math.inf, math.inf, nan=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialAnswer(Message):
+    """``stop``: the trial is to end."""
+
+    CODE = 18
+    stop: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch(Message):
+    """A worker that has no broadcast asks for the objective. Answered with ``Fetched``."""
+
+    CODE = 19
+    key: bytes = sized(64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched(Message):
+    """The objective, whose digest the task knows, as one frame."""
+
+    CODE = 20
+    PAYLOAD = 1
+
+
 MESSAGES: Final[dict[int, type[Message]]] = {
     cls.CODE: cls
     for cls in (
         Hello, Welcome, Push, Ack, Pull, Weights, Wait, Report, Observe, Observed, Steer, Close, Goodbye, Error,
-        Part,
+        Part, TrialBegin, TrialReport, TrialAnswer, Fetch, Fetched,
     )
 }  # fmt: skip

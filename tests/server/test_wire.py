@@ -16,6 +16,8 @@ from elephas_fast.wire import (
     Ack,
     Close,
     Error,
+    Fetch,
+    Fetched,
     Frame,
     Goodbye,
     Hello,
@@ -28,6 +30,9 @@ from elephas_fast.wire import (
     Push,
     Report,
     Steer,
+    TrialAnswer,
+    TrialBegin,
+    TrialReport,
     Wait,
     Weights,
     Welcome,
@@ -94,6 +99,14 @@ GOLDEN: list[tuple[Message, str]] = [
     (Goodbye(request=9), "92 0d 09"),
     (Error(request=10, code="key", text="é"), "94 0e 0a a36b6579 a2c3a9"),
     (Part(request=3, offset=262144), "93 0f 03 ce00040000"),
+    (TrialBegin(request=1, key=b"kk", trial=3, attempt=7, worker="h:1"), "96 10 01 c402 6b6b 03 07 a3 683a31"),
+    (
+        TrialReport(request=2, key=b"", trial=0, attempt=0, epoch=4, loss=-1.5),
+        "97 11 02 c400 00 00 04 cbbff8000000000000",
+    ),
+    (TrialAnswer(request=2, stop=True), "93 12 02 c3"),
+    (Fetch(request=1, key=b"k"), "93 13 01 c4016b"),
+    (Fetched(request=1), "92 14 01"),
 ]  # fmt: skip
 IDS = [f"{type(message).__name__}-{index}" for index, (message, _) in enumerate(GOLDEN)]
 

@@ -57,8 +57,14 @@ PATHS = {
     "elephas.utils.warnings": "ElephasWarning",
     "elephas.utils.versioning_utils": "get_minor_version",
     "elephas.utils.huggingface_utils": "pad_labels",
+    "elephas.hyperparam": "HyperParamModel HyperasWorker VotingModel search report",
+    "hyperas.distributions": (
+        "choice randint uniform quniform loguniform qloguniform normal qnormal lognormal qlognormal"
+    ),
+    "hyperas.optim": "minimize",
+    "hyperas.ensemble": "VotingModel",
 }  # fmt: skip
-"""Path: names. ``elephas.hyperparam`` is not there yet."""
+"""Path: names."""
 
 JAVA = ("elephas.dl4j", "elephas.java", "elephas.java.java_classes", "elephas.java.adapter")
 

@@ -36,6 +36,16 @@ def test_example(name, tmp_path):
         assert loaded == trained, "saved and loaded, expected the same accuracy"
 
 
+def test_hyper_parameters_as_elephas_had_them(tmp_path):
+    command = [sys.executable, "-m", "elephas_fast", str(EXAMPLES / "hyperparam.py")]
+    out = fresh_process.run(command, tmp_path, timeout=500)
+    best, together = accuracies(out)
+    assert best >= 0.85, out
+    assert together >= best - 0.03, out
+    assert len(out.splitlines()) == 2 * (8 + 2) + 2, out
+    assert not list(tmp_path.rglob("*.py")), "no file is written"
+
+
 def test_a_job_for_spark_submit(tmp_path):
     submit = Path(pyspark.__file__).parent / "bin" / "spark-submit"
     saved = tmp_path / "job.keras"

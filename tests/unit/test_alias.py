@@ -35,6 +35,24 @@ def test_what_there_is_not_is_named() -> None:
     assert "ImportError: elephas.java" in done.stderr
 
 
+def test_hyperas_is_ours_unless_it_is_installed(tmp_path: Path) -> None:
+    code = (
+        "from hyperas import optim; from hyperas.distributions import uniform; import hyperas; print(hyperas.__name__)"
+    )
+    done = run(INSTALL + code, "-W", "ignore", cwd=tmp_path)
+    assert done.stdout.strip() == "elephas_fast.alias.hyperas", done.stderr
+    inner = f"import subprocess, sys; subprocess.run([sys.executable, '-W', 'ignore', '-c', {code!r}], check=True)"
+    done = run(INSTALL + inner, cwd=tmp_path)
+    assert done.stdout.strip() == "elephas_fast.alias.hyperas", done.stderr
+    (tmp_path / "hyperas").mkdir()
+    for name in ("__init__", "optim"):
+        (tmp_path / "hyperas" / f"{name}.py").touch()
+    (tmp_path / "hyperas" / "distributions.py").write_text("uniform = 1\n")
+    for script in (INSTALL + code, INSTALL + inner):
+        done = run(script, "-W", "ignore", cwd=tmp_path)
+        assert done.stdout.strip() == "hyperas", done.stderr
+
+
 def test_too_late_is_said(tmp_path: Path) -> None:
     (tmp_path / "elephas").mkdir()
     (tmp_path / "elephas" / "__init__.py").touch()

@@ -1,0 +1,60 @@
+"""What a trial of a hyper-parameter search has to do with Keras: seeds, its model on the way home, its callback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elephas_fast.keras_bridge import runtime
+from elephas_fast.keras_bridge.configured import as_config, set_seed, unweighted
+
+
+def prepare(seed: int, threads: int | None) -> None:
+    """Start TensorFlow with so many threads, forget the models of an earlier trial, and seed Python, NumPy, Keras and
+    TensorFlow."""
+    runtime.start(threads, lean=True)
+    runtime.keras().utils.clear_session()
+    set_seed(seed)
+
+
+def is_model(value: Any) -> bool:
+    """Whether a value is a Keras model; does not import Keras."""
+    keras = sys.modules.get("keras")
+    return keras is not None and isinstance(value, keras.Model)
+
+
+def as_parts(model: Any) -> tuple[str, list[NDArray[Any]]]:
+    """A model's configuration as JSON and its weights."""
+    return as_config(model), [np.asarray(weight) for weight in model.get_weights()]
+
+
+def from_parts(config: str, weights: list[NDArray[Any]] | None, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The model of a configuration, JSON or YAML, with weights if there are any.
+
+    Raises ``ValueError`` where Keras cannot build it or the weights are not of its shapes.
+    """
+    model = unweighted(as_config(config), custom_objects)
+    if weights is not None:
+        expected, got = [tuple(w.shape) for w in model.weights], [w.shape for w in weights]
+        if expected != got:
+            raise ValueError(f"weights: expected arrays of shapes {expected} for the model, got {got}")
+        model.set_weights(weights)
+    return model
+
+
+def report_callback(report: Callable[[int, float], None], monitor: str) -> Any:
+    """A Keras callback that reports ``monitor`` after each epoch, the first as 1."""
+    keras = runtime.keras()
+
+    class ReportLoss(keras.callbacks.Callback):  # type: ignore[name-defined,misc]
+        def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+            found = dict(logs or {})
+            if monitor not in found:
+                raise ValueError(f"monitor: expected one of {', '.join(sorted(found))}, got {monitor!r}")
+            report(epoch + 1, float(found[monitor]))
+
+    return ReportLoss()
