@@ -66,7 +66,7 @@ class Desk:
 
     def _run(self) -> None:
         try:
-            listener = Listener([f"tcp://{self._host}:*"], _MOST_BYTES)
+            listener = Listener([f"tcp://{self._host}:*"], _MOST_BYTES, self._key)
         except BaseException as error:
             self._problem = error
             self._ready.set()
