@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from typing import Any, Final
@@ -18,9 +19,18 @@ def draw(rows: pd.DataFrame, labels: list[str], path: str | os.PathLike[str] | N
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("plot: expected matplotlib to be installed; pip install 'elephas_fast[plot]'") from None
+
+    class Picture(Figure):
+        """Shows itself in a notebook, whatever backend is set there."""
+
+        def _repr_png_(self) -> bytes:
+            buffer = io.BytesIO()
+            self.savefig(buffer, format="png", dpi=90)
+            return buffer.getvalue()
+
     panels = 1 + len(labels)
     down = math.ceil(panels / _ACROSS)
-    figure = Figure(figsize=(4.2 * min(panels, _ACROSS), 3.2 * down), layout="constrained")
+    figure = Picture(figsize=(4.2 * min(panels, _ACROSS), 3.2 * down), layout="constrained")
     axes = list(figure.subplots(down, min(panels, _ACROSS), squeeze=False).flat)
     with_loss = rows[rows["loss"].notna()]
     _losses(axes[0], rows, with_loss)

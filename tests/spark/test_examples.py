@@ -77,6 +77,22 @@ def test_the_notebook_runs(tmp_path):
     assert pictures(again) == 3
 
 
+def test_the_notebook_of_hyper_parameters_runs(tmp_path):
+    again = tmp_path / "again.ipynb"
+    command = [sys.executable, str(ROOT / "tools" / "run_notebook.py"), str(EXAMPLES / "hyperparam.ipynb")]
+    fresh_process.run([*command, "--out", str(again)], tmp_path, timeout=500)
+    for notebook in (again, EXAMPLES / "hyperparam.ipynb"):
+        shown = printed(notebook)
+        assert accuracies(shown)[-1] >= 0.85, shown
+        trained, most = map(int, re.findall(r"epochs trained: (\d+) of (\d+)", shown)[0])
+        assert trained < most, "expected some trials to end early"
+        assert pictures(notebook) == 1
+        tables = [html for html in htmls(notebook) if "<td>parameters</td>" in html]
+        assert len(tables) == 3
+        assert tables[0].count("<tr>") == 1 + 8
+        assert "8/8 trials; best loss" in tables[0]
+
+
 def test_the_notebook_in_the_repository_holds_what_it_showed():
     notebook = EXAMPLES / "elephas_fast.ipynb"
     assert pictures(notebook) == 3
@@ -102,6 +118,13 @@ def printed(notebook: Path) -> str:
 def pictures(notebook: Path) -> int:
     cells = nbformat.read(notebook, as_version=4).cells
     return sum("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
+
+
+def htmls(notebook: Path) -> list[str]:
+    cells = nbformat.read(notebook, as_version=4).cells
+    return [
+        "".join(output.get("data", {}).get("text/html", "")) for cell in cells for output in cell.get("outputs", [])
+    ]
 
 
 def big() -> bool:
