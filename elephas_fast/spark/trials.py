@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import sys
 import sysconfig
 import threading
@@ -29,6 +30,7 @@ from elephas_fast.tuning.trial import Order, failed, run, worker_name
 from elephas_fast.wire.objects import pack_object, unpack_object
 
 _OBJECTIVES: Final = 2
+log = logging.getLogger("elephas_fast")
 Objective = Callable[[Any], Any]
 
 
@@ -69,8 +71,11 @@ class ContextTrials:
         return TaskRun(Job(collect, JobGroup(sc, f"trial {order.number}")))
 
     def close(self) -> None:
-        """Give the broadcast's memory back."""
-        self._broadcast.destroy()
+        """Give the broadcast's memory back; a context that has been stopped has done so."""
+        try:
+            self._broadcast.destroy()
+        except Exception:  # py4j raises anything here
+            log.debug("destroying a broadcast failed", exc_info=True)
 
 
 class SessionTrials:

@@ -19,6 +19,7 @@ from elephas_fast.tuning.trial import Order, failed
 
 _TICK: Final = 0.1
 _CANCEL_SECONDS: Final = 30.0
+_BEGINNING_SECONDS: Final = 120.0
 _MOST_LOST: Final = 3
 _SPARK: Final = re.compile(r"(org\.apache|java|py4j)\.")
 
@@ -191,8 +192,13 @@ class Loop:
             self._finish(number, result)
 
     def _late(self, live: Live) -> bool:
-        limit, since = self.limits.trial_timeout, live.begun
-        return limit is not None and since is not None and time.monotonic() - since > limit
+        limit, now = self.limits.trial_timeout, time.monotonic()
+        if limit is None:
+            return False
+        if live.begun is not None:
+            return now - live.begun > limit
+        # Queued behind others, or on a worker that cannot reach the driver: not for ever.
+        return now - live.submitted > limit * (self.limits.parallelism + 1) + _BEGINNING_SECONDS
 
     def _finish(self, number: int, result: dict[str, Any]) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import warnings
 
@@ -19,6 +20,7 @@ from elephas_fast.hyperparam import (
     report_losses,
     search,
 )
+from elephas_fast.keras_bridge.trial_models import from_parts
 from tests.spark import searching
 
 pytestmark = pytest.mark.timeout(600)
@@ -107,6 +109,17 @@ def test_a_keras_model_as_it_is_comes_back(sc):
     assert result.model.get_weights()[0] == pytest.approx(result.best_loss)
     assert result.trials.results[0]["extra"] == [1, "a"]
     assert "object" in result.trials.results[0]["strange"]
+
+
+def test_models_as_json_or_yaml_text_come_back():
+    yaml = pytest.importorskip("yaml")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    weights = [np.arange(8, dtype=np.float32).reshape(4, 2), np.ones(2, np.float32)]
+    for text in (model.to_json(), yaml.safe_dump(json.loads(model.to_json()))):
+        back = from_parts(text, weights)
+        np.testing.assert_array_equal(back.get_weights()[0], weights[0])
+    with pytest.raises(ValueError, match="weights: expected arrays of shapes"):
+        from_parts(model.to_json(), weights[:1])
 
 
 def test_the_same_seed_trains_the_same_networks(sc):
