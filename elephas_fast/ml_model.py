@@ -47,7 +47,11 @@ class _Columns(HasFeaturesCol, HasLabelCol, HasOutputCol, ml_params.HasColumns):
 
     def set_params(self, **params: Any) -> Any:
         """Set Params by name; names of earlier releases are understood. Raises ``TypeError`` for an unknown one."""
-        return self._set(**given_params(type(self).__name__, [p.name for p in self.params], params))
+        given = given_params(type(self).__name__, [p.name for p in self.params], params)
+        for one in ("featuresCol", "labelCol"):
+            if one in given and f"{one}s" not in given:
+                self.clear(self.getParam(f"{one}s"))
+        return self._set(**given)
 
 
 class ElephasEstimator(

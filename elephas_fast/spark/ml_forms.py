@@ -63,8 +63,9 @@ def held_classes(estimator: Any, model: Any) -> int | None:
     if not estimator.get_categorical_labels() or _takes_indices(model.loss):
         return None
     widths = [last for _, _, last in output_axes(model)]
-    if estimator.isSet("nb_classes"):
-        return int(estimator.get_nb_classes())
+    given = estimator.get_nb_classes()
+    if given != estimator._defaultParamMap[estimator.nb_classes]:  # files hold the default as if it had been set
+        return int(given)
     return widths[0] if len(widths) == 1 and widths[0] > 1 else None
 
 

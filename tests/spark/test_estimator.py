@@ -15,10 +15,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from elephas_fast import ElephasEstimator, ElephasTransformer
+from elephas_fast import ElephasEstimator, ElephasTransformer, load_ml_estimator
 from elephas_fast.config import TrainingConfig
 from elephas_fast.enums.modes import Mode
 from elephas_fast.optimizers import SGD
+from elephas_fast.spark.ml_forms import columns_of, held_classes
 from tests.spark.conftest import assert_nothing_left
 from tests.spark.frames import accuracy, classifier, dense, digits_frame
 
@@ -230,6 +231,20 @@ def test_copies_keep_params_apart():
     other = estimator.copy({estimator.epochs: 7})
     assert (estimator.get_epochs(), other.get_epochs(), other.uid) == (4, 7, estimator.uid)
     assert "epochs: passes over the rows" in estimator.explainParams()
+
+
+def test_the_last_word_on_columns_holds():
+    estimator = classifier(featuresCol=["a", "b"])
+    assert columns_of(estimator, "featuresCol") == ("a", "b")
+    assert columns_of(estimator.setFeaturesCol("c"), "featuresCol") == ("c",)
+
+
+def test_a_loaded_estimator_knows_its_classes_by_the_model(tmp_path):
+    model = dense(outputs=3)
+    classifier(keras_model_config=model.to_json()).save(str(tmp_path / "e.h5"))
+    model.compile(loss="categorical_crossentropy")
+    assert held_classes(load_ml_estimator(str(tmp_path / "e.h5")), model) == 3
+    assert held_classes(classifier(nb_classes=5), model) == 5
 
 
 def test_earlier_names():
