@@ -18,6 +18,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="tests/faults: the long form (make soak)")
+    parser.addoption("--injected", metavar="FILE", help="tests/faults: write the numbers of injected faults as JSON")
+
+
 @pytest.fixture(scope="session")
 def sc() -> Iterator[SparkContext]:
     from pyspark import SparkConf, SparkContext

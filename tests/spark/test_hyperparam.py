@@ -55,7 +55,6 @@ def test_compute_trials(searched):
     assert set(found.result.to_pandas()["add"]) <= {"Dropout(0.2)", "Activation('linear')"}
     workers = {document["result"]["worker"] for document in documents}
     assert sum(document["result"]["fetched"] for document in documents) == len(workers)
-    assert len(workers) <= 2, "expected Spark to use its workers again"
 
 
 def test_the_best_models_are_the_best(searched):
