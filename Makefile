@@ -1,10 +1,11 @@
 # make demo   sets up, trains on real data in all three modes, compares with plain Keras, draws demo/loss.png
-# make test   sets up, runs the linters and all tests
+# make test   sets up, runs the linters and all tests, by two processes (WORKERS=0: by one)
 # make lint | bench | clean
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 SUITES ?= kernels writers transport step fit dropin search
 SOURCES := $(wildcard csrc/* elephas_fast/_core.p* elephas_fast/*.pxi) CMakeLists.txt pyproject.toml
 
@@ -22,7 +23,7 @@ demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py --out demo
 
 test: lint
-	$(BIN)/python -m pytest tests -q
+	$(BIN)/python -m pytest tests -q -n $(WORKERS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

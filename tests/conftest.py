@@ -16,11 +16,33 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+# A driver of these tests lives for seconds: compiling its code thoroughly does not pay.
+os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="tests/faults: the long form (make soak)")
     parser.addoption("--injected", metavar="FILE", help="tests/faults: write the numbers of injected faults as JSON")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    from tests.faults.counting import Counting
+
+    config.pluginmanager.register(Counting())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    from tests import scheduling
+
+    return scheduling.make(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        from tests import scheduling
+
+        scheduling.put_in_order(items)
 
 
 @pytest.fixture(scope="session")

@@ -117,6 +117,7 @@ class _Fit:
             loop.begin()
             job = self._job(cluster)
             try:
+                job.start()
                 self._watch(job, cluster, loop)
             except BaseException as error:
                 cluster.close()
@@ -189,9 +190,7 @@ class _Fit:
             self._threads(),
         )
         description = f"fit: {config.epochs} epochs, {config.mode}, {self._source.partitions} workers"
-        job = self._source.job(task, description)
-        job.start()
-        return job
+        return self._source.job(task, description)
 
     def _threads(self) -> int:
         """TensorFlow's threads in each worker: this machine's cores shared out, or what Spark gives a task."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from pyspark import InheritableThread, SparkContext
 from pyspark.sql import SparkSession
 from pyspark.sql.utils import is_remote
 
+_AGAIN_SECONDS: Final = 0.5
 log = logging.getLogger("elephas_fast")
 
 
@@ -82,20 +84,33 @@ def thread_of(target: Callable[[], None], name: str) -> threading.Thread:
     return made
 
 
-class Job:
-    """``collect()``, which runs Spark jobs and returns what their tasks returned, in a thread of its own."""
+class JobCancelled(Exception):
+    """The result of a job that was cancelled before it was submitted."""
 
-    def __init__(self, collect: Callable[[], list[Any]], mark: Mark) -> None:
+
+class Job:
+    """``collect()``, which runs Spark jobs and returns what their tasks returned, in a thread of its own. ``ended`` is
+    called there when the result is known and the job no longer ``running``."""
+
+    def __init__(self, collect: Callable[[], list[Any]], mark: Mark, ended: Callable[[], None] | None = None) -> None:
         self._mark = mark
         self._result: list[Any] = []
         self._error: BaseException | None = None
+        self._cancelled = threading.Event()
+        self._ended = threading.Event()
 
         def run() -> None:
             try:
                 mark.set()
+                if self._cancelled.is_set():
+                    raise JobCancelled
                 self._result = collect()
             except BaseException as error:
                 self._error = error
+            finally:
+                self._ended.set()
+                if ended is not None:
+                    ended()
 
         self._thread = thread_of(run, "elephas_fast-job")
 
@@ -106,23 +121,33 @@ class Job:
     @property
     def running(self) -> bool:
         """Whether the job is still under way."""
-        return bool(self._thread.is_alive())
+        return self._thread.ident is not None and not self._ended.is_set()
 
     def wait(self, timeout: float) -> None:
         """Wait for the job's end, ``timeout`` seconds at most."""
-        self._thread.join(timeout)
+        self._ended.wait(timeout)
 
     def result(self) -> list[Any]:
         """What the tasks returned; raises what ended the job. Only when not ``running``."""
+        self._thread.join()
         if self._error is not None:
             raise self._error
         return self._result
 
     def cancel(self, timeout: float) -> None:
-        """Cancel this job only, and wait for its end up to ``timeout`` seconds."""
-        if self._thread.is_alive():
+        """Cancel this job only, and wait for its end up to ``timeout`` seconds.
+
+        Spark forgets a cancellation of jobs it does not know yet, and the thread may be about to submit one: it is said
+        again until the thread has ended.
+        """
+        self._cancelled.set()
+        deadline = time.monotonic() + timeout
+        while self._thread.is_alive():
             try:
                 self._mark.cancel()
             except Exception:
                 log.debug("cancelling a job failed", exc_info=True)
-            self._thread.join(timeout)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            self._thread.join(min(left, _AGAIN_SECONDS))

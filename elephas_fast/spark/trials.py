@@ -63,12 +63,9 @@ class ContextTrials:
             yield _run_task(parcel, order)
 
         def collect() -> list[Any]:
-            try:
-                return list(sc.parallelize([0], 1).mapPartitions(task).collect())
-            finally:
-                done()
+            return list(sc.parallelize([0], 1).mapPartitions(task).collect())
 
-        return TaskRun(Job(collect, JobGroup(sc, f"trial {order.number}")))
+        return TaskRun(Job(collect, JobGroup(sc, f"trial {order.number}"), done))
 
     def close(self) -> None:
         """Give the broadcast's memory back; a context that has been stopped has done so."""
@@ -96,13 +93,10 @@ class SessionTrials:
             yield pa.RecordBatch.from_pydict({"result": [_run_task(parcel, order)]})
 
         def collect() -> list[Any]:
-            try:
-                rows = spark.range(0, 1, 1, 1).mapInArrow(task, "result binary").collect()
-                return [bytes(row["result"]) for row in rows]
-            finally:
-                done()
+            rows = spark.range(0, 1, 1, 1).mapInArrow(task, "result binary").collect()
+            return [bytes(row["result"]) for row in rows]
 
-        return TaskRun(Job(collect, mark_of(spark, f"trial {order.number}")))
+        return TaskRun(Job(collect, mark_of(spark, f"trial {order.number}"), done))
 
     def close(self) -> None:
         """Nothing is held."""
@@ -156,6 +150,8 @@ class ThreadRun:
     def __init__(self, objective: Objective, told: Listening, order: Order, done: Callable[[], None]) -> None:
         self._result: dict[str, Any] = {}
         self._error: BaseException | None = None
+        self._cancelled = False
+        self._ended = threading.Event()
 
         def body() -> None:
             try:
@@ -168,6 +164,7 @@ class ThreadRun:
             except BaseException as error:
                 self._error = error
             finally:
+                self._ended.set()
                 done()
 
         self._thread = thread_of(body, f"elephas_fast-trial-{order.number}")
@@ -176,22 +173,27 @@ class ThreadRun:
     @property
     def running(self) -> bool:
         """See ``loop.Run``."""
-        return bool(self._thread.is_alive())
+        return not self._ended.is_set()
 
     def result(self) -> dict[str, Any]:
         """See ``loop.Run``."""
+        self._thread.join()
         if self._error is not None:
             raise RuntimeError(f"{type(self._error).__name__}: {self._error}") from self._error
         return self._result
 
     def cancel(self, timeout: float) -> None:
         """See ``loop.Run``. Raises ``TrialCancelled`` in the thread, at its next step of Python; a fit then ends as by
-        Ctrl-C. A thread that does not come back from foreign code is left to itself."""
-        if self._thread.ident is not None and self._thread.is_alive():
+        Ctrl-C. A thread that does not come back from foreign code is left to itself. Once only: a second one would
+        break off the clearing up after the first, and leave a job running."""
+        if self._thread.ident is None or not self._thread.is_alive():
+            return
+        if not self._cancelled:
+            self._cancelled = True
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(self._thread.ident), ctypes.py_object(TrialCancelled)
             )
-            self._thread.join(timeout)
+        self._thread.join(timeout)
 
 
 def pickled(objective: Objective) -> bytes:

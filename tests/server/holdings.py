@@ -1,4 +1,4 @@
-"""What this process and its machine hold right now, read from /proc."""
+"""What this process and this run of the tests hold right now, read from /proc."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+
+from tests import ours
 
 
 def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
@@ -77,7 +79,7 @@ class Holdings:
             children(),
             frozenset(os.listdir("/proc/self/task")),
             descriptors(),
-            frozenset(os.listdir("/dev/shm")),
+            frozenset(ours.shared_memory()),
             frozenset(line.split()[0] for line in mapped),
         )
 

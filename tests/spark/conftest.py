@@ -10,6 +10,8 @@ warnings.filterwarnings("ignore", message="PySpark does not yet fully support pa
 
 import keras  # noqa: E402
 
+from tests import ours  # noqa: E402
+
 
 def dense_model(optimizer: object = "adam", seed: int = 1, metrics: tuple[str, ...] = ("accuracy",)) -> keras.Model:
     """64-64-10, compiled."""
@@ -48,13 +50,11 @@ def own_leftovers() -> dict[str, set[str]]:
             continue
         if b"elephas_fast.server" in words and parent == str(os.getpid()):
             servers.add(pid)
-    with open("/proc/net/unix") as file:
-        names = {line.split()[-1] for line in file if "elephas_fast" in line}
     return {
         "servers": servers,
-        "sockets": names,
+        "sockets": ours.sockets(),
         "threads": {t.name for t in threading.enumerate() if t.name.startswith("elephas_fast")},
-        "shared memory": {name for name in os.listdir("/dev/shm") if "elephas" in name},
+        "shared memory": {name for name in ours.shared_memory() if "elephas" in name},
     }
 
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from tests import ours
+
 _PATIENCE: Final = 40.0
 _SUBMIT: Final = "--conf spark.ui.enabled=false --conf spark.ui.showConsoleProgress=false pyspark-shell"
 
@@ -67,6 +69,5 @@ def _session(leader: int) -> set[int]:
 
 
 def _named() -> set[str]:
-    """Sockets and shared memory of this package on the whole machine, by name."""
-    sockets = {line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if "elephas_fast" in line}
-    return sockets | {f"/dev/shm/{name}" for name in os.listdir("/dev/shm") if "elephas" in name}
+    """Sockets and shared memory of this package, by name."""
+    return ours.sockets() | {f"/dev/shm/{name}" for name in ours.shared_memory() if "elephas" in name}
