@@ -82,7 +82,7 @@ def test_defect_15_hogwild_loses_no_update(sc):
 
 def test_defect_16_a_task_started_again_applies_no_round_twice():
     """A worker is killed amid a fit, in each mode; Spark starts its task again. The script fails where the number of
-    updates is not that of an undisturbed fit."""
+    updates is not that of an undisturbed fit, and says what is left at its end."""
     script = ROOT / "tests/spark/retried.py"
     done = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, timeout=240, cwd=ROOT,
@@ -91,6 +91,7 @@ def test_defect_16_a_task_started_again_applies_no_round_twice():
     assert done.returncode == 0, done.stdout + done.stderr
     for mode in ("synchronous", "asynchronous", "hogwild"):
         assert f"{mode} updates" in done.stdout
+    assert "left: {'servers': set(), 'sockets': set(), 'threads': set(), 'shared memory': set()}" in done.stdout
 
 
 @pytest.mark.parametrize("mode", ["asynchronous", "hogwild"])

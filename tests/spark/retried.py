@@ -1,4 +1,5 @@
-"""Run by ``test_lifecycle``: in each mode a Python worker is killed amid the fit, and Spark starts its task again."""
+"""Run by ``tests/defects/test_modes.py``: in each mode a Python worker is killed amid the fit, and Spark starts its
+task again."""
 
 import os
 import signal

@@ -28,7 +28,7 @@ def build(dense):
     h = keras.layers.Concatenate()(
         [normalization(a), keras.layers.Flatten()(keras.layers.Embedding(20, 3, name="embedding")(b))]
     )
-    h = keras.layers.Dense(16, activation="relu")(h)
+    h = keras.layers.Dense(16, activation="relu", name="hidden")(h)
     h = keras.layers.BatchNormalization(momentum=0.9, name="batch_normalization")(h)
     h = keras.layers.Dropout(0.2)(h)
     outputs = [keras.layers.Dense(1, activation="sigmoid", name="sign")(h), keras.layers.Dense(2, name="first")(h)]

@@ -234,8 +234,14 @@ def objective(values):
     time.sleep(0.2 if values["x"] < 3 else 600)
     return values["x"]
 
+def interrupt():
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.1)
+    time.sleep(1)
+    os.kill(os.getpid(), signal.SIGINT)
+
 if sys.argv[2] == "interrupt":
-    threading.Timer(10, os.kill, (os.getpid(), signal.SIGINT)).start()
+    threading.Thread(target=interrupt).start()
 result = search(objective, {"x": hp.uniform("x", 0, 4)}, max_evals=int(sys.argv[3]), spark=sc, trials=sys.argv[1],
                 seed=1, trial_timeout=3 if sys.argv[2] == "resume" else None, verbose=0)
 print("RESULT", result.interrupted, len(result.trials.trials), result.best_loss, flush=True)
