@@ -77,6 +77,8 @@ class Sessions:
         ledger = self._store.ledger
         old = self._of.get(peer)
         is_partition = hello.partition >= 0
+        if old is not None and hello.partition != (old.line if old.is_partition else -1):
+            raise Refused("protocol", "expected the same partition in every hello of a connection; open another for it")
         if is_partition:
             if hello.partition >= self._settings.partitions:
                 raise Refused("protocol", f"expected a partition below {self._settings.partitions}")

@@ -1,12 +1,15 @@
 """Messages to frames and back. No I/O, no Spark, no Keras; nothing here allocates more than the frames it is given.
 
 ``[header, payload, ...]``: the header is one msgpack array ``[code, field, ...]`` with the fields in the order of the
-message's declaration; payload frames are raw bytes and are neither copied nor looked into.
+message's declaration, and a checksum of it and of the lengths of the payload frames. Those are raw bytes and are neither
+copied nor looked into.
 """
 
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
@@ -17,6 +20,9 @@ import msgpack
 from elephas_fast.wire.messages import MAX_LAYOUT, MAX_TEXT, MESSAGES, Message
 
 MAX_HEADER: Final = MAX_LAYOUT + 2**17
+_CHECKSUM: Final = 4  # bytes
+_MOST_PAYLOAD: Final = max(kind.PAYLOAD for kind in MESSAGES.values())
+_LENGTHS: Final = [struct.Struct(f"<{count}Q") for count in range(_MOST_PAYLOAD + 1)]
 Frame = bytes | bytearray | memoryview
 
 
@@ -40,7 +46,13 @@ def encode(message: Message, payload: Sequence[Frame] = (), *, request: int | No
     problem = plan.problem(values)
     if problem:
         raise ValueError(problem)
-    return [msgpack.packb((kind.CODE, *values)), *payload]
+    body = msgpack.packb((kind.CODE, *values))
+    return [body + _checksum(body, payload).to_bytes(_CHECKSUM, "little"), *payload]
+
+
+def _checksum(body: Frame, payload: Sequence[Frame]) -> int:
+    """CRC-32 of a header's array and of the lengths of the frames that follow it, 64 bits each."""
+    return zlib.crc32(_LENGTHS[len(payload)].pack(*map(len, payload)), zlib.crc32(body))
 
 
 def decode(frames: Sequence[Frame]) -> tuple[Message, list[Frame]]:
@@ -53,9 +65,18 @@ def decode(frames: Sequence[Frame]) -> tuple[Message, list[Frame]]:
     header = frames[0]
     if len(header) > MAX_HEADER:
         raise ProtocolError(f"header: expected at most {MAX_HEADER} bytes, got {len(header)}")
+    payload = list(frames[1:])
+    if len(payload) > _MOST_PAYLOAD:
+        raise ProtocolError(f"expected at most {_MOST_PAYLOAD} payload frames, got {len(payload)}")
+    body = memoryview(header)[:-_CHECKSUM]
+    if _checksum(body, payload) != int.from_bytes(header[-_CHECKSUM:], "little") or not body:
+        raise ProtocolError(
+            "header: expected a checksum of it and of the lengths of what follows, got another: it was damaged on its "
+            "way, or comes from another version of this protocol"
+        )
     try:
         values = msgpack.unpackb(
-            header,
+            body,
             use_list=False,
             max_str_len=MAX_LAYOUT,
             max_bin_len=MAX_TEXT,
@@ -74,7 +95,6 @@ def decode(frames: Sequence[Frame]) -> tuple[Message, list[Frame]]:
     values = values[1:]
     if len(values) != len(plan.names):
         raise ProtocolError(f"{kind.__name__}: expected {len(plan.names)} fields, got {len(values)}")
-    payload = list(frames[1:])
     if len(payload) > kind.PAYLOAD:
         raise ProtocolError(f"{kind.__name__}: expected at most {kind.PAYLOAD} payload frames, got {len(payload)}")
     problem = plan.problem(values)
