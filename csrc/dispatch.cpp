@@ -54,8 +54,8 @@ std::size_t split_and_sum(std::size_t n, int threads, const Work& work) {
     return total;
 }
 
-// New weights on their way out with a push, read once more where this thread has written them. A function of its own, so
-// that a report of a race there can be told from one of the kernels'.
+// New weights on their way out with a push, read once more where this thread has written them. A function of its own,
+// so that a report of a race there can be told from one of the kernels'.
 __attribute__((noinline)) void take_along(const float* weights, float* out, std::size_t n) {
     std::memcpy(out, weights, n * sizeof(float));
 }

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 MAX_TEXT: Final = 1024
 MAX_LAYOUT: Final = 16 * 2**20
 MAX_FAULTS: Final = 64

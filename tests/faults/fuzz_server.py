@@ -20,8 +20,21 @@ from elephas_fast.server import ParameterServer
 from elephas_fast.store import ParameterStore
 from elephas_fast.transport import Channel, Listener
 from elephas_fast.wire import (
-    PROTOCOL_VERSION, Ack, Error, Frame, Hello, Message, Observe, Observed, ProtocolError, Pull, Push,
-    Weights, Welcome, decode, encode,
+    PROTOCOL_VERSION,
+    Ack,
+    Error,
+    Frame,
+    Hello,
+    Message,
+    Observe,
+    Observed,
+    ProtocolError,
+    Pull,
+    Push,
+    Weights,
+    Welcome,
+    decode,
+    encode,
 )  # fmt: skip
 from tests.faults.mutations import Mutator, seal
 
@@ -46,7 +59,11 @@ class FuzzedServer:
         self._mutator = Mutator(seed, (*_SIZES, _SIZES[0] - 1, _SIZES[0] + 1, 0))
         self._mode = mode
         self._settings = ServerSettings(
-            mode=mode, access="stripes", optimizer=SGD(learning_rate=1.0, momentum=0.5).to_config(), workers=1, partitions=4
+            mode=mode,
+            access="stripes",
+            optimizer=SGD(learning_rate=1.0, momentum=0.5).to_config(),
+            workers=1,
+            partitions=4,
         )
         self._initial = np.arange(_LAYOUT.size, dtype=np.float32)
         self._open()

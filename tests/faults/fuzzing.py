@@ -1,8 +1,8 @@
 """``python -m tests.faults.fuzzing TARGET --seed N --count N``: one process that feeds mutated input to one target.
 
 The last line of standard output is JSON: how many inputs, what came of them, what was wrong, which were slow, how much
-memory it took. ``--core FILE`` uses another build of the compiled core, one with sanitizers, which ends the process with
-a report of its own where that core reads or writes what it must not.
+memory it took. ``--core FILE`` uses another build of the compiled core, one with sanitizers, which ends the process
+with a report of its own where that core reads or writes what it must not.
 """
 
 from __future__ import annotations

@@ -19,9 +19,7 @@ from elephas_fast.wire import PROTOCOL_VERSION, Ack, Error, Frame, Hello, Messag
 from tests.faults.mutations import Mutator
 from tests.server.test_wire import GOLDEN
 
-LAYOUT: Final = Layout.build(
-    [TensorSpec("w", (3, 16), "float32", True), TensorSpec("seed", (2,), "uint32", False)]
-)
+LAYOUT: Final = Layout.build([TensorSpec("w", (3, 16), "float32", True), TensorSpec("seed", (2,), "uint32", False)])
 KEY: Final = b"k" * 32
 _NAMES: Final = count()
 

@@ -31,7 +31,12 @@ def exercise(kind: str, scenario: str, **options: str) -> subprocess.CompletedPr
         capture_output=True,
         text=True,
         timeout=_SECONDS,
-        env={**os.environ, "ASAN_OPTIONS": text, "UBSAN_OPTIONS": "exitcode=66:print_stacktrace=1", "TSAN_OPTIONS": text},
+        env={
+            **os.environ,
+            "ASAN_OPTIONS": text,
+            "UBSAN_OPTIONS": "exitcode=66:print_stacktrace=1",
+            "TSAN_OPTIONS": text,
+        },
     )
 
 

@@ -82,8 +82,8 @@ Bytes apply_case(const Rule& rule, const Case& c) {
     const std::vector<Part> parts = {
         {c.begin, c.begin + c.n, c.prepared ? 0.5f : 1.0f, c.prepared ? 0.1f : 0.0f, gradient.from(c.begin)}};
     const Apply apply = c.halves ? rule.apply_bfloat16 : rule.apply[c.access];
-    const std::size_t bad = apply_parts(apply, o, parts, c.begin, c.begin + c.n, c.copied ? copy.from(c.begin) : nullptr,
-                                        Course{nullptr, 0, 0, 1.0}, 1);
+    const std::size_t bad = apply_parts(apply, o, parts, c.begin, c.begin + c.n,
+                                        c.copied ? copy.from(c.begin) : nullptr, Course{nullptr, 0, 0, 1.0}, 1);
     Bytes bytes = std::to_string(bad);
     append(bytes, weights);
     append(bytes, weights_out);
@@ -103,7 +103,8 @@ Bytes apply_vectors(const Kernels& kernels, std::size_t n, std::size_t shift) {
     a.fill(numbers);
     b.fill(numbers);
     if (n > 3) a[n / 3] = poison(n);
-    Bytes bytes = std::to_string(count_nonfinite(kernels, a.data(), n, 1)) + (all_finite(kernels, b.data(), n) ? "f" : "n");
+    Bytes bytes =
+        std::to_string(count_nonfinite(kernels, a.data(), n, 1)) + (all_finite(kernels, b.data(), n) ? "f" : "n");
     const double sum = sum_of_squares(kernels, b.data(), n, 1);
     bytes.append(reinterpret_cast<const char*>(&sum), sizeof sum);
     for (std::size_t count = 1; count <= 5; ++count) {

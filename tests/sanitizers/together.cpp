@@ -76,7 +76,8 @@ class Sum {
     Exact<float>& weights() { return weights_; }
 
     void expect_all(float value) {
-        for (std::size_t i = 0; i < weights_.size(); ++i) expect(weights_[i] == value, "each push once in every weight");
+        for (std::size_t i = 0; i < weights_.size(); ++i)
+            expect(weights_[i] == value, "each push once in every weight");
     }
 
   private:
@@ -215,7 +216,8 @@ void constraints() {
             if (k % 2 == 0) {
                 non_negative(best(), weights, weights, 700);
             } else {
-                bound_norms(best(), weights + 700, weights + 700, Blocks{1, 100, 8}, NormBounds{0.0f, 9.0f, 1.0f, 1e-7f});
+                bound_norms(best(), weights + 700, weights + 700, Blocks{1, 100, 8},
+                            NormBounds{0.0f, 9.0f, 1.0f, 1e-7f});
             }
         }
     });

@@ -261,7 +261,7 @@ def test_another_protocol_or_partition_is_refused_with_a_reason() -> None:
         Raw(cluster.address, "inproc") as raw,
     ):
         for changes, reason in [
-            ({"protocol": 1}, "expected protocol 2, got 1"),
+            ({"protocol": 1}, "expected protocol 3, got 1"),
             ({"partition": 2}, "expected a partition below 2"),
         ]:
             reply = raw.hello(**changes)
@@ -277,7 +277,7 @@ def test_a_message_too_big_for_this_fit_never_reaches_the_server() -> None:
         Raw(cluster.address, "tcp") as stranger,
     ):
         stranger._channel.send([*encode(Hello(
-            protocol=2, key=cluster.address.key, partition=-1, attempt=0, rounds=1, outbox=False
+            protocol=3, key=cluster.address.key, partition=-1, attempt=0, rounds=1, outbox=False
         )), bytes(10_000_000)], 10.0)  # fmt: skip
         assert stranger._channel.receive(0.3) is None
         honest.push(ONES)
