@@ -20,26 +20,33 @@ import msgpack
 from elephas_fast.wire.messages import MESSAGES, Message
 
 _NUMBERS: Final = (
-    0, 1, 2, 127, 128, 255, 256, 2**16, 2**31 - 1, 2**31, 2**31 + 1, 2**40, 2**48 + 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1,
+    0, 1, 2, 127, 128, 255, 256, 2**16, 2**31 - 1, 2**31, 2**31 + 1, 2**40, 2**48 + 1, 2**62, 2**63 - 1, 2**63,
+    2**64 - 1,
     -1, -2, -128, -(2**31), -(2**63),
 )  # fmt: skip
 _FLOATS: Final = (0.0, -0.0, 1.0, -1.0, 1e-320, 3e38, 3.5e38, 1e308, math.inf, -math.inf, math.nan)
 _WORDS: Final = (
-    "", "train", "evaluate", "observe", "applied", "accepted", "done", "epoch", "progress", "tcp", "\x00", "é" * 9, "a" * 17,
+    "", "train", "evaluate", "observe", "applied", "accepted", "done", "epoch", "progress", "tcp", "\x00", "é" * 9,
+    "a" * 17,
     "a" * 257, "a" * 1025, "\N{PILE OF POO}",
 )  # fmt: skip
 _OTHERS: Final[tuple[Any, ...]] = (
-    None, True, False, [], [0], [[]], [2**63], [True], [0] * 64, [0] * 65, [0] * 129, {}, {0: 0}, {"a": {}}, b"", b"k" * 64, b"k" * 65,
+    None, True, False, [], [0], [[]], [2**63], [True], [0] * 64, [0] * 65, [0] * 129, {}, {0: 0}, {"a": {}}, b"",
+    b"k" * 64, b"k" * 65,
     b"\x80\x04.", msgpack.ExtType(1, b"abc"), msgpack.ExtType(127, b""), msgpack.Timestamp(1, 1),
 )  # fmt: skip
 
 # Pieces of msgpack that a packer never makes: lengths that are not there, nesting, types that do not exist.
 _FRAGMENTS: Final = (
-    b"\xc1", b"\xdd\xff\xff\xff\xff", b"\xdc\xff\xff", b"\xdb\xff\xff\xff\xff", b"\xda\xff\xff", b"\xd9\xff", b"\xc6\xff\xff\xff\xff",
-    b"\xc5\xff\xff", b"\xc4\xff", b"\xdf\xff\xff\xff\xff", b"\xde\xff\xff", b"\xc9\xff\xff\xff\xff\x01", b"\xc8\xff\xff\x01", b"\xc7\xff\x01",
-    b"\xd4\x01\x00", b"\xd6\xff\x00\x00\x00\x01", b"\xc7\x0c\xff" + bytes(12), b"\x91" * 40, b"\x91" * 2000, b"\x81\x00" * 600,
+    b"\xc1", b"\xdd\xff\xff\xff\xff", b"\xdc\xff\xff", b"\xdb\xff\xff\xff\xff", b"\xda\xff\xff", b"\xd9\xff",
+    b"\xc6\xff\xff\xff\xff",
+    b"\xc5\xff\xff", b"\xc4\xff", b"\xdf\xff\xff\xff\xff", b"\xde\xff\xff", b"\xc9\xff\xff\xff\xff\x01",
+    b"\xc8\xff\xff\x01", b"\xc7\xff\x01",
+    b"\xd4\x01\x00", b"\xd6\xff\x00\x00\x00\x01", b"\xc7\x0c\xff" + bytes(12), b"\x91" * 40, b"\x91" * 2000,
+    b"\x81\x00" * 600,
     b"\x82\xa1a\x01\xa1a\x02", b"\xa1\xff", b"\xa3\xed\xa0\x80", b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
-    b"\xd3\x80\x00\x00\x00\x00\x00\x00\x00", b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x01", b"\xca\x7f\x80\x00\x00", b"\x90", b"\x80", b"\xc0",
+    b"\xd3\x80\x00\x00\x00\x00\x00\x00\x00", b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x01", b"\xca\x7f\x80\x00\x00",
+    b"\x90", b"\x80", b"\xc0",
 )  # fmt: skip
 
 
@@ -50,7 +57,7 @@ def seal(body: bytes, payload: Sequence[bytes | memoryview] = ()) -> bytes:
 
 
 class Mutator:
-    """An endless source of messages' frames, the same for each seed. ``sizes``: of the payload frames of good messages."""
+    """An endless source of messages' frames, the same for each seed. ``sizes``: of good messages' payload frames."""
 
     def __init__(self, seed: int, sizes: Sequence[int] = (0, 1, 4, 8, 400)) -> None:
         self.random = random.Random(seed)
@@ -61,7 +68,8 @@ class Mutator:
             self._replace, self._replace, self._replace, self._remove, self._double, self._insert, self._swap,
         )  # fmt: skip
         self._of_bytes: tuple[Callable[[bytearray], None], ...] = (
-            self._flip, self._flip, self._overwrite, self._cut, self._lengthen, self._repeat, self._splice, self._splice,
+            self._flip, self._flip, self._overwrite, self._cut, self._lengthen, self._repeat, self._splice,
+            self._splice,
             self._widen,
         )  # fmt: skip
 

@@ -19,8 +19,8 @@ _PROCESSES: Final = 2
 _GROWTH: Final = 8 * 2**20
 # Target, and its share of the inputs.
 _SHARES: Final = (
-    ("messages", 0.45), ("messages", 0.45), ("arrays", 0.03), ("objects", 0.02), ("texts", 0.02), ("asynchronous", 0.01),
-    ("synchronous", 0.01), ("hogwild", 0.01),
+    ("messages", 0.45), ("messages", 0.45), ("arrays", 0.03), ("objects", 0.02), ("texts", 0.02),
+    ("asynchronous", 0.01), ("synchronous", 0.01), ("hogwild", 0.01),
 )  # fmt: skip
 _COMPILED: Final = ("asynchronous", "synchronous", "hogwild", "overrun")  # what reaches the compiled core
 

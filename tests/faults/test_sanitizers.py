@@ -1,5 +1,5 @@
-"""The compiled core in a native program: nothing for AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer to
-report but the races that ``tests/sanitizers/races.supp`` lists, and every one of those is still there."""
+"""The compiled core in a native program: nothing for AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
+to report but the races that ``tests/sanitizers/races.supp`` lists, and every one of those is still there."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def exercise(kind: str, scenario: str, **options: str) -> subprocess.CompletedPr
     """Run a scenario; the sanitizers' own status is 66."""
     shared = {"exitcode": "66", **options}
     text = ":".join(f"{name}={value}" for name, value in shared.items())
+    undefined = "exitcode=66:print_stacktrace=1"
     return subprocess.run(
         [str(program(kind)), scenario],
         capture_output=True,

@@ -38,8 +38,8 @@ def extension() -> Path:
 def preloaded(*, own_blocks: bool) -> dict[str, str]:
     """The environment in which an uninstrumented Python can import ``extension()``.
 
-    ``own_blocks``: AddressSanitizer knows where every object ends, and not only those of more than 512 bytes, which takes
-    twice the time. Blocks are used again soon, so that memory stays comparable.
+    ``own_blocks``: AddressSanitizer knows where every object ends, and not only those of more than 512 bytes, which
+    takes twice the time. Blocks are used again soon, so that memory stays comparable.
     """
     libraries = [_library("libasan.so"), _library("libstdc++.so")]
     return {
