@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 import pytest
 
+from elephas_fast.client import connect
+from elephas_fast.cluster import ParameterCluster
 from elephas_fast.config import ServerSettings
 from elephas_fast.layout import Layout, TensorSpec
 from elephas_fast.server import ParameterServer
@@ -129,3 +131,34 @@ def test_a_damaged_push_changes_nothing(mode: str, injected: Callable[..., None]
         assert answer.status == ("accepted" if mode == "synchronous" else "applied")
         assert served.contents()[0] == 1
     injected(pushes_cut=cut, header_bits_flipped=flips, applied=0)
+
+
+@pytest.mark.fault(6)
+@pytest.mark.parametrize("size", [1000, 600_000])
+def test_a_damaged_reply_is_asked_for_again(
+    size: int, impatient: None, monkeypatch: pytest.MonkeyPatch, injected: Callable[..., None]
+) -> None:
+    """One bit of every fifth reply is wrong, pieces of a long vector included: each push counts once all the same."""
+    sent, damaged, pushes = count(), count(), 10
+    whole = Listener.send
+
+    def send(self: Listener, peer: object, frames: list[Frame]) -> bool:
+        number = next(sent)
+        if number % 5 == 0:
+            header = bytearray(frames[0])
+            header[number % len(header)] ^= 1 << number % 8
+            frames = [bytes(header), *frames[1:]]
+            next(damaged)
+        return whole(self, peer, frames)
+
+    monkeypatch.setattr(Listener, "send", send)
+    with ParameterCluster(np.zeros(size, np.float32), transport="inproc") as cluster:
+        with connect(cluster.address, transport="inproc") as client:
+            out, gradient = np.empty(size, np.float32), np.ones(size, np.float32)
+            for clock in range(1, pushes + 1):
+                receipt, _ = client.exchange(gradient, out, np.empty(0, np.uint8))
+                assert receipt.status in ("applied", "duplicate")
+                assert np.all(out == -clock)
+        assert np.all(cluster.pull() == -pushes)
+        assert cluster.version == pushes
+    injected(replies_damaged=next(damaged), lost=0, doubled=0)

@@ -24,21 +24,17 @@ LIST: Final = Path(__file__).parents[1] / "sanitizers" / "races.supp"
 
 def exercise(kind: str, scenario: str, **options: str) -> subprocess.CompletedProcess[str]:
     """Run a scenario; the sanitizers' own status is 66."""
-    shared = {"exitcode": "66", **options}
-    text = ":".join(f"{name}={value}" for name, value in shared.items())
-    undefined = "exitcode=66:print_stacktrace=1"
-    return subprocess.run(
+    text = ":".join(f"{name}={value}" for name, value in {"exitcode": "66", "detect_leaks": "0", **options}.items())
+    done = subprocess.run(
         [str(program(kind)), scenario],
         capture_output=True,
         text=True,
         timeout=_SECONDS,
-        env={
-            **os.environ,
-            "ASAN_OPTIONS": text,
-            "UBSAN_OPTIONS": "exitcode=66:print_stacktrace=1",
-            "TSAN_OPTIONS": text,
-        },
+        env={**os.environ, "ASAN_OPTIONS": text, "UBSAN_OPTIONS": "exitcode=66", "TSAN_OPTIONS": text},
     )
+    if "ThreadSanitizer: unexpected memory mapping" in done.stderr:
+        pytest.skip("this compiler's ThreadSanitizer cannot live with this kernel's vm.mmap_rnd_bits")
+    return done
 
 
 def suppressions() -> dict[str, tuple[str, list[str]]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.resources
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -55,6 +56,7 @@ def preloaded(*, own_blocks: bool) -> dict[str, str]:
 def _built(kind: str, target: str) -> Path:
     tools = {name: _tool(name) for name in ("cmake", "ninja", "cython", "g++")}
     missing = [name for name, path in tools.items() if path is None]
+    missing += [] if importlib.util.find_spec("cython_cmake") else ["cython-cmake"]
     if not missing:
         missing = [name for name in _LIBRARIES[kind] if not os.path.isabs(_library(name))]
     if missing:
