@@ -173,7 +173,7 @@ class FuzzedServer:
             return "parked"
         first = answers[0]
         if isinstance(first, Error):
-            assert first.code in ("protocol", "key", "fenced", "gap", "closed", "full"), answers
+            assert first.code in ("protocol", "key", "fenced", "finished", "gap", "closed", "full"), answers
             assert after == before
             return f"Error {first.code}"
         if isinstance(message, Push):

@@ -55,10 +55,10 @@ REPORT = Report(
 # Written by hand from the MessagePack specification: 9x array, cc/cd/ce/cf uint 8 to 64, ax text, c4 bytes, cb float64,
 # c2 false, c3 true, ff -1. The checksum that ends a header is not written out.
 GOLDEN: list[tuple[Message, str]] = [
-    (HELLO, "98 01 01 03 c4 04 6b6b6b6b ff 00 01 c3"),
+    (HELLO, "9b 01 01 03 c4 04 6b6b6b6b ff 00 01 c3 ff 00 ff"),
     (
         Hello(request=300, protocol=3, key=b"", partition=7, attempt=2**40, rounds=70000, outbox=False),
-        "98 01 cd012c 03 c400 07 cf0000010000000000 ce00011170 c2",
+        "9b 01 cd012c 03 c400 07 cf0000010000000000 ce00011170 c2 ff 00 ff",
     ),
     (
         Welcome(
