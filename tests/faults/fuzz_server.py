@@ -113,6 +113,8 @@ class FuzzedServer:
         if pick() < 0.3:
             message: Message = mutator.message()
             payload = mutator.payload(type(message).PAYLOAD)
+        elif pick() < 0.1:
+            message, payload = self._hello(), []
         else:
             message, payload = self._push()
         values = [type(message).CODE, *message.__dict__.values()]
@@ -124,6 +126,14 @@ class FuzzedServer:
             mutator.change_payload(payload)
             return [seal(msgpack.packb(values), payload), *payload]
         return list(mutator.mutated(values, payload))
+
+    def _hello(self) -> Hello:
+        """A hello of one's own again, with claims that are not all true."""
+        pick, bits = self._mutator.random.random, self._mutator.random.getrandbits
+        return Hello(
+            protocol=PROTOCOL_VERSION, key=KEY, partition=_LINE if pick() < 0.8 else bits(2) - 1, attempt=bits(2),
+            rounds=2**30, outbox=pick() < 0.5, line=bits(7) - 1, generation=bits(2), held=bits(3) - 1,
+        )  # fmt: skip
 
     def _push(self) -> tuple[Push, list[bytes]]:
         """A push that is the next one, or nearly."""
