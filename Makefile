@@ -29,7 +29,7 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy elephas_fast benchmarks
 	$(BIN)/lint-imports
-	$(BIN)/clang-format --dry-run -Werror csrc/*.hpp csrc/*.cpp
+	$(BIN)/clang-format --dry-run -Werror csrc/*.hpp csrc/*.cpp tests/sanitizers/*.hpp tests/sanitizers/*.cpp
 	$(BIN)/cython-lint elephas_fast/_core.pyx elephas_fast/_core.pxd elephas_fast/_arguments.pxi elephas_fast/_pushes.pxi
 
 bench: $(VENV)/.ready

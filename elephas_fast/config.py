@@ -186,8 +186,27 @@ class ServerSettings:
 
     @classmethod
     def from_json(cls, text: str) -> ServerSettings:
-        """What ``to_json`` wrote."""
-        return cls(**json.loads(text))
+        """What ``to_json`` wrote. Raises ``ValueError`` for a text that it cannot have written."""
+        try:
+            settings = cls(**json.loads(text))
+            settings._check()
+        except (TypeError, RecursionError, ValueError) as error:
+            raise ValueError(f"settings: expected a text that to_json wrote, got another ({error!r:.200})") from None
+        return settings
+
+    def _check(self) -> None:
+        _one_of("mode", self.mode, MODES)
+        _one_of("access", self.access, HOGWILD_ACCESS)
+        _one_of("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
+        if not isinstance(self.optimizer, dict):
+            raise ValueError(f"optimizer: expected a dict, got {self.optimizer!r}")
+        if self.staleness is not None:
+            whole("staleness", self.staleness, 0)
+        whole("workers", self.workers, 0)
+        whole("partitions", self.partitions, 0)
+        whole("threads", self.threads, 1, 1024)
+        if type(self.state_rate) not in (int, float) or not 0.0 < self.state_rate <= 1.0:
+            raise ValueError(f"state_rate: expected a rate in (0, 1], got {self.state_rate!r}")
 
 
 def refuse_unknown(given: Mapping[str, Any], known: list[str], what: str) -> None:

@@ -97,11 +97,11 @@ class Conversation:
         lost_at = time.monotonic() + self.timeout
         late_at = time.monotonic() + self._patience
         pause = _RESEND_FIRST + sum(map(len, payload)) / _SLOW_LINK
-        reason = ""
+        reason = damage = ""
         while True:
             now = time.monotonic()
             if now > lost_at:
-                raise self._unreachable(f"does not answer for {self.timeout:.0f} s")
+                raise self._unreachable(f"does not answer for {self.timeout:.0f} s{damage}")
             if now > late_at:
                 raise self._unreachable(f"keeps this worker waiting ({reason}) for {self._patience:.0f} s")
             frames = self._channel.receive(min(pause, lost_at - now, late_at - now))
@@ -113,8 +113,12 @@ class Conversation:
                 pause = min(_RESEND_MOST, pause * 2) * random.uniform(0.75, 1.0)
                 request = self.send(message, payload)
                 continue
-            reply, reply_payload = decode(frames)
-            if reply.request != request:
+            try:
+                reply, reply_payload = decode(frames)
+            except ProtocolError as error:  # as good as lost: the request is sent again
+                damage = f" with what can be read ({error})"
+                continue
+            if reply.request != request or isinstance(reply, Part):  # of a vector whose announcement was damaged
                 continue
             if isinstance(reply, Weights) and reply.in_parts and not self._collect(request, into):
                 request = self.send(message, payload)
@@ -135,7 +139,7 @@ class Conversation:
             request = self.send(message, payload)
 
     def _collect(self, request: int, into: Float32Array | None) -> bool:
-        """Copy the parts of a vector as they come; ``False`` if the rest of them does not."""
+        """Copy the parts of a vector as they come; ``False`` if one of them does not, or damaged."""
         if into is None:
             raise PushRefused("protocol", "expected no weights, got a vector in parts")
         at = 0
@@ -143,7 +147,10 @@ class Conversation:
             frames = self._channel.receive(_RESEND_FIRST)
             if frames is None:
                 return False
-            part, payload = decode(frames)
+            try:
+                part, payload = decode(frames)
+            except ProtocolError:
+                return False
             if part.request != request:
                 continue
             count = len(payload[0]) // 4 if payload else 0

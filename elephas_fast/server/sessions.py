@@ -91,6 +91,8 @@ class Sessions:
             raise Refused("key", "the key does not belong to this fit")
         is_partition, ledger = hello.partition >= 0, self._store.ledger
         old = self._of.get(peer)
+        if old is not None and hello.partition != (old.line if old.is_partition else -1):
+            raise Refused("protocol", "expected the same partition in every hello of a connection; open another for it")
         if is_partition:
             line, generation, clock = self._partition(hello)
             newcomer = False
