@@ -36,7 +36,7 @@ from elephas_fast.wire import (
     decode,
     encode,
 )  # fmt: skip
-from tests.faults.mutations import Mutator, seal
+from tests.faults.damage import Mutator, seal
 
 KEY: Final = b"k" * 32
 _LINE: Final = 1

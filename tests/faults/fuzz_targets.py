@@ -17,8 +17,8 @@ from elephas_fast.layout import Layout, TensorSpec
 from elephas_fast.optimizers import get as get_optimizer
 from elephas_fast.wire import ProtocolError, decode, encode, pack_arrays, unpack_arrays
 from elephas_fast.wire.objects import pack_object, unpack_object
+from tests.faults.damage import Mutator
 from tests.faults.fuzz_server import FuzzedServer
-from tests.faults.mutations import Mutator
 
 SPECS: Final = [
     TensorSpec("a/kernel", (5, 7), "float32", True, {"class_name": "NonNeg", "config": {}}),

@@ -18,7 +18,7 @@ from elephas_fast.cluster import ParameterCluster
 from elephas_fast.transport import Address, Channel
 from elephas_fast.wire import PROTOCOL_VERSION, Close, Error, Frame, Hello, ProtocolError, Steer, decode, encode
 from elephas_fast.wire.messages import MESSAGES
-from tests.faults.mutations import Mutator, seal
+from tests.faults.damage import Mutator, seal
 from tests.server.test_wire import BAD_FIELDS, HOSTILE
 
 WAIT: Final = 20.0

@@ -18,7 +18,7 @@ from elephas_fast.server import ParameterServer
 from elephas_fast.store import ParameterStore
 from elephas_fast.transport import Channel, Listener
 from elephas_fast.wire import PROTOCOL_VERSION, Ack, Error, Frame, Hello, Message, ProtocolError, Push, decode, encode
-from tests.faults.mutations import Mutator
+from tests.faults.damage import Mutator
 from tests.server.test_wire import GOLDEN
 
 LAYOUT: Final = Layout.build([TensorSpec("w", (3, 16), "float32", True), TensorSpec("seed", (2,), "uint32", False)])

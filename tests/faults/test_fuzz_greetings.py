@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from elephas_fast.transport import Channel, Handover, Listener, new_name, receive
-from tests.faults.mutations import Mutator
+from tests.faults.damage import Mutator
 
 KEY: Final = b"k" * 32
 _NONCE: Final = 32

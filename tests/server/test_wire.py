@@ -41,7 +41,7 @@ from elephas_fast.wire import (
 )
 from elephas_fast.wire.codec import MAX_HEADER
 from elephas_fast.wire.messages import MAX_LAYOUT, MAX_TEXT, MESSAGES
-from tests.faults.mutations import seal
+from tests.faults.damage import seal
 
 HELLO = Hello(request=1, protocol=3, key=b"kkkk", partition=-1, attempt=0, rounds=1, outbox=True)
 PUSH = Push(request=2, generation=1, clock=1, base_version=0, rows=32, outbox=False)
