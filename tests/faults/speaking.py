@@ -29,16 +29,24 @@ rarely = st.sampled_from([False] * 5 + [True])
 class Served:
     """A real server on a listener within this process, which answers in this very thread."""
 
-    def __init__(self, mode: str) -> None:
-        config = ServerSettings(
-            mode=mode, access="stripes", optimizer=SGD(learning_rate=1.0).to_config(), partitions=PARTITIONS
+    def __init__(self, mode: str, workers: int = 1) -> None:
+        self._settings = config = ServerSettings(
+            mode=mode,
+            access="stripes",
+            optimizer=SGD(learning_rate=1.0).to_config(),
+            workers=workers,
+            partitions=PARTITIONS,
         )
         self.store = ParameterStore(
             np.zeros(SIZE, np.float32), config.optimizer, access=config.store_access, lines=PARTITIONS
         )
         self._listener = Listener([f"inproc://{secrets.token_hex(8)}"], 2**16)
         self.address = Address(tuple(self._listener.endpoints), secrets.token_bytes(32))
-        self._server = ParameterServer(self.store, config, self._listener, self.address.key)
+        self.follow()
+
+    def follow(self) -> None:
+        """Have another server go on in the place of the one before, as after its death."""
+        self._server = ParameterServer(self.store, self._settings, self._listener, self.address.key)
 
     def answer(self) -> None:
         """Wait for a message and answer it."""

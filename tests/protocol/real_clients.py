@@ -14,7 +14,7 @@ from elephas_fast.client import Client, PushRefused, conversation
 from elephas_fast.transport import Address
 from elephas_fast.wire import Frame, Message, decode
 from tests.protocol.people import KEY, done, update
-from tests.protocol.plan import SIZE
+from tests.protocol.plan import SIZE, place
 
 if TYPE_CHECKING:
     from tests.protocol.network import Network
@@ -144,6 +144,7 @@ class RealAttempt:
             while client.clock < last:
                 if turn is None:
                     turn = client.begin_round(out, _NOTHING, new_epoch=client.clock % rounds == 0)
+                self._must_see(out, client.clock)
                 self.sleep(0.2 * draw.random())
                 clock = client.clock + 1
                 vector = update(plan, self.partition, clock, self.attempt)
@@ -153,6 +154,15 @@ class RealAttempt:
                     client.push(vector)
                     turn = None
             client.report(done(plan, self.partition, self.attempt))
+
+
+    def _must_see(self, weights: np.ndarray, clock: int) -> None:
+        """The weights for a round hold all that this partition has pushed before."""
+        plan = self.world.plan
+        for number in range(1, clock + 1):
+            seen = weights[place(self.partition, number)] != 0.0
+            if not seen and (self.partition, number) not in plan.poisoned:
+                self.world.wrong(f"attempt {self.attempt} began round {clock + 1} without its push {number}")
 
 
 class _Channel:
