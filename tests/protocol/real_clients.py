@@ -155,7 +155,6 @@ class RealAttempt:
                     turn = None
             client.report(done(plan, self.partition, self.attempt))
 
-
     def _must_see(self, weights: np.ndarray, clock: int) -> None:
         """The weights for a round hold all that this partition has pushed before."""
         plan = self.world.plan
