@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SUITES ?= kernels writers transport step fit dropin search
+SUITES ?= kernels writers price transport step fit dropin search
 SOURCES := $(wildcard csrc/* elephas_fast/_core.p* elephas_fast/*.pxi) CMakeLists.txt pyproject.toml
 
 # Where no Java is installed, the one that tools/java_from_pip.sh made is used.

@@ -60,6 +60,7 @@ class Sessions:
         self._store, self._settings, self._gate, self._listener = store, settings, gate, listener
         self._key = key
         self._handover = handover
+        self._layout, self._told = store.layout.to_json(), settings.to_json()
         self._when_lost = when_lost
         self._of: dict[Any, Session] = {}
         self._outboxes = min(store.segment.shape.outboxes, MOST_OUTBOXES)
@@ -114,8 +115,8 @@ class Sessions:
             version=self._store.version,
             outbox=outbox,
             fingerprint=self._store.layout.fingerprint,
-            layout=self._store.layout.to_json(),
-            settings=self._settings.to_json(),
+            layout=self._layout,
+            settings=self._told,
         )
 
     def _partition(self, hello: Hello) -> tuple[int, int, int]:
