@@ -10,7 +10,19 @@ from __future__ import annotations
 from elephas_fast.store.header import Counter
 from elephas_fast.store.ledger import Ledger, Mark
 from elephas_fast.store.segment import Segment, SegmentShape
+from elephas_fast.store.snapshot import Line, Snapshot
 from elephas_fast.store.store import ATOMIC, ParameterStore
 from elephas_fast.store.update import PushOutcome
 
-__all__ = ["ATOMIC", "Counter", "Ledger", "Mark", "ParameterStore", "PushOutcome", "Segment", "SegmentShape"]
+__all__ = [
+    "ATOMIC",
+    "Counter",
+    "Ledger",
+    "Line",
+    "Mark",
+    "ParameterStore",
+    "PushOutcome",
+    "Segment",
+    "SegmentShape",
+    "Snapshot",
+]

@@ -22,6 +22,7 @@ _GENERATION: Final = 1
 _APPLIED: Final = 2
 _BEGUN: Final = 3
 _DONE: Final = 4
+_ROUNDS: Final = 6
 
 Verdict = Literal["new", "duplicate", "fenced", "gap"]
 
@@ -118,6 +119,21 @@ class Ledger:
     def applied(self, line: int) -> int:
         """The clock of the last applied round; 0 before the first."""
         return self._words.load(line * LINE_WORDS + _APPLIED)
+
+    def begun(self, line: int) -> int:
+        """The clock of the last round whose writing has begun, where writers note that."""
+        return self._words.load(line * LINE_WORDS + _BEGUN)
+
+    def rounds(self, line: int) -> int:
+        """The rounds of the line's owner in an epoch; -1 before it has joined."""
+        return self._words.load(line * LINE_WORDS + _ROUNDS) - 1
+
+    def restore(self, line: int, clock: int, rounds: int) -> None:
+        """Go on after round ``clock``, with an owner that has so many ``rounds`` in an epoch; before its hello."""
+        at = line * LINE_WORDS
+        self._words.store(at + _BEGUN, clock)
+        self._words.store(at + _APPLIED, clock)
+        self._words.store(at + _ROUNDS, rounds + 1)
 
     def finish(self, line: int) -> None:
         """Note that the partition has trained all its rounds."""
