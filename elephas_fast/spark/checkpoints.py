@@ -90,9 +90,9 @@ class Checkpoints:
         self._say(f"elephas_fast: going on after epoch {found[0].epochs}, from {saved.path}")
         return found
 
-    def due(self, epochs: int, *, last: bool) -> bool:
-        """Whether to save after so many epochs."""
-        return last or epochs % self._config.checkpoint_every == 0
+    def next_after(self, epochs: int) -> int:
+        """After how many epochs to save again."""
+        return epochs + self._config.checkpoint_every - epochs % self._config.checkpoint_every
 
     def save(self, reached: Reached, snapshot: Snapshot) -> None:
         """Write a checkpoint in a thread of its own, after the one before it. Nothing of ``snapshot`` may change."""

@@ -121,7 +121,7 @@ class EpochLoop:
 
     def _begin_epoch(self) -> None:
         self._callbacks.epoch_begin(self._epoch)
-        if self._callbacks.given or self._callbacks.new_learning_rate:
+        if self._callbacks.given or self._checkpoints is not None:
             self._steer()
 
     def _finish_epoch(self) -> None:
@@ -140,7 +140,7 @@ class EpochLoop:
         self._epoch += 1
         self._epoch_began = None
         last = self._callbacks.stopped or self._epoch == self._config.epochs
-        if self._checkpoints is not None and self._checkpoints.due(self._epoch, last=last):
+        if self._checkpoints is not None and (last or self._checkpoints.next_after(epoch) == self._epoch):
             self._save(self._checkpoints)
         if self._callbacks.stopped:
             self._stop_at = self._epoch
@@ -149,7 +149,7 @@ class EpochLoop:
             self._begin_epoch()
 
     def _save(self, checkpoints: Checkpoints) -> None:
-        """Save the fit as it is now: with callbacks between two epochs, without them the workers may be further."""
+        """Save the fit as it is now, between two epochs of all its workers."""
         try:
             snapshot = self._cluster.snapshot()
         except TimeoutError as error:
@@ -180,11 +180,13 @@ class EpochLoop:
         return {f"val_{name}": float(value) for name, value in logs.items()}
 
     def _steer(self) -> None:
-        """Tell the workers how far they may go; with callbacks an epoch begins when those of the last have run."""
+        """Tell the workers how far they may go: with callbacks an epoch begins when those of the last have run, and
+        after one that ends with a checkpoint the next begins when the weights have been copied."""
+        released = FOREVER if self._checkpoints is None else self._checkpoints.next_after(self._epoch)
         rate = self._callbacks.new_learning_rate
         local = self._config.update == "delta"
         self._observer.steer(
-            released=self._epoch + 1 if self._callbacks.given else FOREVER,
+            released=self._epoch + 1 if self._callbacks.given else released,
             stop_at=self._stop_at,
             learning_rate=rate if local else 0.0,
             server_learning_rate=0.0 if local else rate,

@@ -120,10 +120,6 @@ class Ledger:
         """The clock of the last applied round; 0 before the first."""
         return self._words.load(line * LINE_WORDS + _APPLIED)
 
-    def begun(self, line: int) -> int:
-        """The clock of the last round whose writing has begun, where writers note that."""
-        return self._words.load(line * LINE_WORDS + _BEGUN)
-
     def rounds(self, line: int) -> int:
         """The rounds of the line's owner in an epoch; -1 before it has joined."""
         return self._words.load(line * LINE_WORDS + _ROUNDS) - 1

@@ -18,7 +18,7 @@ from elephas_fast.store.header import CLOSED, VERSION, WRITING, Counter, Header
 from elephas_fast.store.in_place import InPlace, kernel_access, stripe_of
 from elephas_fast.store.ledger import Ledger, Mark
 from elephas_fast.store.segment import Segment, SegmentShape
-from elephas_fast.store.snapshot import Line, Snapshot, settled, unsettled
+from elephas_fast.store.snapshot import Line, Snapshot
 from elephas_fast.store.two_buffers import Settled, TwoBuffers
 from elephas_fast.store.update import FLOAT32, PushOutcome, check_opaque, check_vector
 
@@ -206,17 +206,16 @@ class ParameterStore:
     def snapshot(self, lines: int) -> Snapshot:
         """A copy of the store's state and of the first ``lines`` lines of its ledger, of one moment.
 
-        Pushes wait meanwhile with atomic access; raises ``TimeoutError`` where another process keeps the lock. Hogwild
-        writers do not wait: a round that is under way counts as applied, and the weights hold a part of it and of those
-        that begin while they are copied. Version and lines agree all the same, see ``unsettled``.
+        With atomic access pushes wait meanwhile; raises ``TimeoutError`` where another process keeps the lock. Hogwild
+        writers wait for nobody: take it while there are none, else it holds parts of the rounds under way.
         """
         layout = self.layout
         flat, opaque = np.empty(layout.size, np.float32), np.empty(layout.opaque_size, np.uint8)
         slots = {name: np.empty(layout.trainable_size, np.float32) for name in self._flat_optimizer.slot_names}
-        atomic = self.access == ATOMIC
         with self._settled.hold():
-            version, taken = (settled if atomic else unsettled)(self._header, self.ledger, lines)
-            buffer = version & 1 if atomic else 0
+            version, ledger = self.version, self.ledger
+            taken = [Line(ledger.applied(line), ledger.rounds(line)) for line in range(lines)]
+            buffer = version & 1 if self.access == ATOMIC else 0
             _core.copy(self.segment.weights[buffer], flat)
             for source, copy in zip(self.segment.slots[buffer], slots.values(), strict=True):
                 _core.copy(source, copy)

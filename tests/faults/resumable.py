@@ -1,12 +1,11 @@
-"""Run by ``test_resume``: one fit in each mode, at once, each with its checkpoints in a folder of its own; going on
-where an earlier process was killed. Prints one line of JSON for each that comes to its end."""
+"""Run by ``test_resume``: one fit in each mode, each with its checkpoints in a folder of its own; going on where an
+earlier process was killed. Prints one line of JSON for each that comes to its end."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import sys
-import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from elephas_fast import SparkModel  # noqa: E402
 from elephas_fast.utils.rdd_utils import to_simple_rdd  # noqa: E402
 from tests.spark.conftest import dense_model  # noqa: E402
 
-EPOCHS, BATCH, ROWS, WORKERS = 24, 32, 1408, 2
+EPOCHS, BATCH, ROWS, WORKERS = 16, 32, 1408, 2
 ROUNDS = ROWS // WORKERS // BATCH
 MODES: dict[str, dict[str, Any]] = {
     "synchronous": {"update": "gradient"},
@@ -56,19 +55,11 @@ def train(sc: SparkContext, mode: str, model: Any, **options: Any) -> dict[str, 
 
 
 def main(folder: Path, *, compare: bool) -> None:
-    conf = SparkConf().setMaster("local[6]").set("spark.ui.enabled", "false").set("spark.log.level", "OFF")
+    conf = SparkConf().setMaster("local[2]").set("spark.ui.enabled", "false").set("spark.log.level", "OFF")
     sc = SparkContext(conf=conf)
-    models = {mode: dense_model() for mode in MODES}
-
-    def resumed(mode: str) -> None:
-        found = train(sc, mode, models[mode], checkpoint_dir=str(folder / mode), resume=True)
+    for mode in MODES:
+        found = train(sc, mode, dense_model(), checkpoint_dir=str(folder / mode), resume=True)
         print(json.dumps({"resumed": True, **found}), flush=True)
-
-    threads = [threading.Thread(target=resumed, args=(mode,)) for mode in MODES]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
     if compare:
         print(json.dumps({"resumed": False, **train(sc, "synchronous", dense_model())}), flush=True)
     sc.stop()
