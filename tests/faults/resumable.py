@@ -20,7 +20,7 @@ from elephas_fast import SparkModel  # noqa: E402
 from elephas_fast.utils.rdd_utils import to_simple_rdd  # noqa: E402
 from tests.spark.conftest import dense_model  # noqa: E402
 
-EPOCHS, BATCH, ROWS, WORKERS = 16, 32, 1408, 2
+EPOCHS, BATCH, ROWS, WORKERS = 10, 32, 1408, 2
 ROUNDS = ROWS // WORKERS // BATCH
 MODES: dict[str, dict[str, Any]] = {
     "synchronous": {"update": "gradient"},
