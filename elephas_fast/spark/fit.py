@@ -74,7 +74,8 @@ def fit(request: FitRequest) -> FitResult:
 
     Raises, before the training job starts, ``ValueError`` or ``TypeError`` for input that cannot be trained on. If a
     worker fails the Spark error is raised and the model keeps its old weights. An interrupt cancels this fit's job
-    only and leaves the last weights in the model. In every case server, port and memory are gone on return.
+    only and leaves the last weights in the model. A resumed fit begins by putting the checkpoint's weights into the
+    model. In every case server, port and memory are gone on return.
     """
     return _Fit(request).run()
 

@@ -1,10 +1,11 @@
-"""Run by ``test_resume``: one fit in each mode, each with its checkpoints in a folder of its own; going on where an
-earlier process was killed. Prints one line of JSON for each that comes to its end."""
+"""Run by ``test_killed_driver``: one fit in each mode, each with its checkpoints in a folder of its own; going on where
+an earlier process was killed. Prints one line of JSON for each that comes to its end."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -27,6 +28,16 @@ MODES: dict[str, dict[str, Any]] = {
     "asynchronous": {},
     "hogwild": {"update": "gradient"},
 }
+
+
+def epoch_in(folder: Path) -> int:
+    """The epoch of the newest checkpoint by its name; 0 where there is none."""
+    names = [name for name in os.listdir(folder) if name.startswith("fit-")] if folder.exists() else []
+    return max(((name.split("-")[2], epoch_of(name)) for name in names), default=("", 0))[1]
+
+
+def epoch_of(name: str) -> int:
+    return int(name.split("-")[3].partition(".")[0])
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
