@@ -57,7 +57,7 @@ def run(task: dict[str, Any]) -> None:
     handover = Handover(shared[0], segment_fd, key) if shared else None
     endpoints = listener.endpoints + shared
     notice = Notice(replace(address, endpoints=tuple(endpoints))) if task["published"] else None
-    server = ParameterServer(store, settings, listener, key, handover)
+    server = ParameterServer(store, settings, listener, key, handover, task["journal_fd"])
     parent = os.getppid()
 
     def lifeline() -> None:

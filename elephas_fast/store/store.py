@@ -223,6 +223,11 @@ class ParameterStore:
         return Snapshot(version, flat, opaque, slots, taken)
 
     @property
+    def header(self) -> Header:
+        """The segment's live words."""
+        return self._header
+
+    @property
     def version(self) -> int:
         """Updates applied so far."""
         return self._header.version
