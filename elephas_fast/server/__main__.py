@@ -51,7 +51,7 @@ def run(task: dict[str, Any]) -> None:
     sockets = [e for e in task["endpoints"] if not e.startswith("shm://")]
     shared = [e for e in task["endpoints"] if e.startswith("shm://")]
     address = Address(tuple(task["endpoints"]), key, task["security"])
-    listener = Listener(sockets, task["max_message_bytes"], address.socket_key)
+    listener = Listener(sockets, task["max_message_bytes"], key, encrypted=address.encrypted)
     segment_fd = store.segment.fd
     assert segment_fd is not None
     handover = Handover(shared[0], segment_fd, key) if shared else None

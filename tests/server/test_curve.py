@@ -106,7 +106,7 @@ def test_what_is_said_cannot_be_read_on_the_way(nothing_left: None) -> None:
                 heard = [bytes(frames[0]) for _, frames in listener.messages(0.1)]
             assert heard == [secret]
             channel.close()
-            seen[key] = bytes(proxy.passed)
+            seen[key] = bytes(proxy.there)
         listener.close()
     assert secret in seen[None]
     assert b"weights" not in seen[KEY]
