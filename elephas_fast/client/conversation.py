@@ -70,9 +70,10 @@ class Conversation:
         self._channel = Channel(endpoint, address.key, encrypted=address.encrypted)
 
     def send(self, message: Message, payload: Sequence[Frame] = ()) -> int:
-        """Send a request and return its number. ``payload`` must stay unchanged until the reply has come."""
+        """Send a request and return its number. ``payload`` must stay unchanged until the reply has come. What cannot be
+        sent, because the connection is lost, is as lost as what was on its way then."""
         self._last_request += 1
-        self._channel.send(encode(message, payload, request=self._last_request), self.timeout)
+        self._channel.send(encode(message, payload, request=self._last_request), min(self.timeout, _RESEND_FIRST))
         return self._last_request
 
     def ask(

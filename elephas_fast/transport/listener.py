@@ -21,6 +21,7 @@ from elephas_fast.transport.sockets import (
 )
 
 _AT_ONCE: Final = 64
+_WAITING: Final = 1024  # connections that have not been looked at yet; the kernel forgets those beyond it
 _NOW: Final = int(zmq.NOBLOCK)  # numbers, because the library's flags take microseconds to combine
 _EVENTS, _IN = int(zmq.EVENTS), int(zmq.POLLIN)
 
@@ -60,6 +61,7 @@ class Listener:
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
             socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
             socket.setsockopt(zmq.HANDSHAKE_IVL, 2000)
+            socket.setsockopt(zmq.BACKLOG, _WAITING)
             if not shared and key is not None:
                 as_server(socket, key, encrypted=encrypted)
             try:

@@ -7,6 +7,7 @@ import socket
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tests.server.proxy import Proxy
 
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(600)]
 ONES = np.ones(4, np.float32)
-AT_ONCE = 50
+AT_ONCE = 100
 
 
 def cluster_of(security: str) -> ParameterCluster:
@@ -31,15 +32,15 @@ def cluster_of(security: str) -> ParameterCluster:
 def heard(endpoint: str, keys: list[bytes | None], security: str, key_inside: bytes) -> int:
     """How many channels with these keys get any answer to a hello that holds the right key."""
     hello = Hello(protocol=PROTOCOL_VERSION, key=key_inside, partition=-1, attempt=0, rounds=1, outbox=False)
-    channels = [Channel(endpoint, key, encrypted=security == "curve") for key in keys]
-    for number, channel in enumerate(channels):
-        assert channel.send(encode(hello, request=number), 5.0)
-        channel.send(encode(Push(generation=1, clock=1, base_version=0, rows=1, outbox=False), [ONES.tobytes()]), 5.0)
-    deadline = time.monotonic() + 1.0
-    answers = sum(channel.receive(max(0.0, deadline - time.monotonic())) is not None for channel in channels)
-    for channel in channels:
-        channel.close()
-    return answers
+    push = Push(generation=1, clock=1, base_version=0, rows=1, outbox=False)
+    with ExitStack() as stack:
+        channels = [Channel(endpoint, key, encrypted=security == "curve") for key in keys]
+        for channel in channels:
+            stack.callback(channel.close)
+            channel.send(encode(hello, request=1), 0.0)
+            channel.send(encode(push, [ONES.tobytes()], request=2), 0.0)
+        deadline = time.monotonic() + 1.0
+        return sum(channel.receive(max(0.0, deadline - time.monotonic())) is not None for channel in channels)
 
 
 @pytest.mark.parametrize("security", ["curve", "none"])
