@@ -70,8 +70,10 @@ class Conversation:
         self._channel = Channel(endpoint, address.key, encrypted=address.encrypted)
 
     def send(self, message: Message, payload: Sequence[Frame] = ()) -> int:
-        """Send a request and return its number. ``payload`` must stay unchanged until the reply has come. What cannot be
-        sent, because the connection is lost, is as lost as what was on its way then."""
+        """Send a request and return its number. ``payload`` must stay unchanged until the reply has come.
+
+        What cannot be sent, because the connection is lost, is as lost as what was on its way.
+        """
         self._last_request += 1
         self._channel.send(encode(message, payload, request=self._last_request), min(self.timeout, _RESEND_FIRST))
         return self._last_request
@@ -122,6 +124,9 @@ class Conversation:
                 continue
             earlier = first <= reply.request < request and not isinstance(reply, Error)
             if reply.request != request and not earlier:
+                continue
+            if isinstance(reply, Part):  # of a vector that was given up
+                lost_at = time.monotonic() + self.timeout
                 continue
             parted = isinstance(reply, Weights) and reply.in_parts
             complete = not parted or self._collect(reply.request, into, pause)

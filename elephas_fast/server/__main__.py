@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 from dataclasses import replace
@@ -25,6 +26,8 @@ from elephas_fast.transport import Address, Handover, Listener, Notice
 def main() -> int:
     """Run one server until the lifeline ends. The exit status is 0 unless it could not start."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each client takes one or two
     try:
         task = json.loads(sys.stdin.readline())
         run(task)

@@ -38,7 +38,7 @@ class Channel:
         self._key, self._encrypted = key, encrypted
         self._name = b"c" + secrets.token_bytes(16)
         self._pid = os.getpid()
-        self._refusals, self._admitted, self._lost = 0, False, False
+        self._refusals, self._admitted, self._lost, self._back = 0, False, False, False
         self._monitor: zmq.Socket[Any] | None = None
         self._socket: zmq.Socket[Any] | None = None
         self._context: zmq.Context[Any] | None = contexts.acquire()
@@ -61,6 +61,8 @@ class Channel:
             self._monitor = socket.get_monitor_socket(_MONITORED)
         self._poller = zmq.Poller()
         self._poller.register(socket, zmq.POLLIN)
+        if self._monitor is not None:
+            self._poller.register(self._monitor, zmq.POLLIN)
         socket.connect(self.endpoint)
 
     def _shut(self) -> None:
@@ -82,7 +84,7 @@ class Channel:
         self._own()
         self._look()
         if self._lost:
-            self._lost = False
+            self._lost = self._back = False
             self._shut()
             self._open()
 
@@ -92,7 +94,7 @@ class Channel:
             event = recv_monitor_message(self._monitor)["event"]
             self._lost = event != zmq.EVENT_HANDSHAKE_SUCCEEDED
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self._admitted = True
+                self._admitted, self._back = True, self._admitted
             elif event != zmq.EVENT_DISCONNECTED:
                 self._refusals += _SEVERAL if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH else 1
 
@@ -120,11 +122,21 @@ class Channel:
                     return False
 
     def receive(self, timeout: float) -> list[memoryview] | None:
-        """The next message's frames, or ``None`` after ``timeout`` seconds."""
+        """The next message's frames, or ``None`` after ``timeout`` seconds, or sooner where the connection was lost and
+        is back, so that what was in flight may be sent again at once.
+        """
         socket = self._own()
-        if not self._poller.poll(max(0, int(timeout * 1000))):
-            return None
-        return [frame.buffer for frame in socket.recv_multipart(copy=False)]
+        deadline = time.monotonic() + timeout
+        while True:
+            ready = self._poller.poll(max(0, int((deadline - time.monotonic()) * 1000)))
+            if not ready:
+                return None
+            if any(source is socket for source, _ in ready):
+                return [frame.buffer for frame in socket.recv_multipart(copy=False)]
+            self._look()
+            if self._back:
+                self._back = False
+                return None
 
     @property
     def inherited(self) -> bool:

@@ -20,6 +20,7 @@ from tests.server.proxy import Fault, Proxy
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(1500)]
 SIZE = 1003
 ACROSS = 4  # clients
+SLOT = 8.0  # seconds in which the link is down for five and up for the rest
 
 
 def push_for(address: Address, worker: int, until: float) -> list[float]:
@@ -43,7 +44,7 @@ def push_in_threads(address: Address, until: float) -> list[list[float]]:
 def test_a_link_that_goes_down_and_one_that_loses_packets_cost_time_only(
     crew: Crew, how_many: Callable[[int, int], int], injected: Callable[..., None]
 ) -> None:
-    downs, lossy_seconds = how_many(1, 20), how_many(4, 60)
+    downs, lossy_seconds = how_many(1, 20), how_many(3, 60)
     hosts = Crew(2)
     try:
         hosts.start(0, cable.become_host, cable.SERVER_HOST)
@@ -57,16 +58,16 @@ def test_a_link_that_goes_down_and_one_that_loses_packets_cost_time_only(
             hosts.start(0, cable.serve, SIZE)
             address, _ = hosts.result(0, 60)
             began = time.monotonic()
-            until = began + 1.0 + downs * 9.0 + lossy_seconds
+            until = began + 1.0 + downs * SLOT + lossy_seconds
             hosts.start(1, push_in_threads, address, until)
             healed = []
             for number in range(downs):
-                _sleep_until(began + 1.0 + 9.0 * number)
+                _sleep_until(began + 1.0 + SLOT * number)
                 link.down = True
-                _sleep_until(began + 6.0 + 9.0 * number)
+                _sleep_until(began + 6.0 + SLOT * number)
                 link.down = False
                 healed.append(time.monotonic())
-            _sleep_until(began + 1.0 + 9.0 * downs)
+            _sleep_until(began + 1.0 + SLOT * downs)
             dropped_while_down, link.loss = link.dropped, 0.2
             _sleep_until(until)
             link.loss = 0.0
@@ -84,8 +85,8 @@ def test_a_link_that_goes_down_and_one_that_loses_packets_cost_time_only(
     assert version == sum(counts.values())
     assert faults["fenced"] == faults["damaged"] == 0
     recovery = [min(t for t in acknowledged if t > moment) - moment for moment in healed for acknowledged in times]
-    assert max(recovery) < 9.0
-    in_loss = [t for acknowledged in times for t in acknowledged if t > began + 1.0 + 9.0 * downs]
+    assert max(recovery) < SLOT
+    in_loss = [t for acknowledged in times for t in acknowledged if t > began + 1.0 + SLOT * downs]
     assert len(in_loss) > ACROSS
     injected(
         links_down_for_5_s=downs, packets_lost=lossy, pushes=version, lost=0, doubled=0,
@@ -153,6 +154,28 @@ def test_connections_that_are_reset_again_and_again_lose_nothing(
 
 
 @pytest.mark.fault(14)
+@pytest.mark.usefixtures("impatient")
+def test_weights_in_parts_arrive_whole_though_their_connection_is_reset(
+    how_many: Callable[[int, int], int], injected: Callable[..., None]
+) -> None:
+    """Each connection is reset amid the parts of a vector of 2.4 MB."""
+    size, pulls, rng = 600_000, how_many(10, 200), random.Random(3)
+    with (
+        ParameterCluster(np.zeros(size, np.float32), transport="tcp") as cluster,
+        Proxy(
+            str(cluster.address), plan=lambda number: Fault("reset", rng.randrange(1, 4_000_000), back=True)
+        ) as proxy,
+        connect(Address((proxy.endpoint,), cluster.address.key), timeout=60.0) as client,
+        connect(cluster.address, timeout=60.0) as other,
+    ):
+        for number in range(1, pulls + 1):
+            other.push(np.ones(size, np.float32))
+            np.testing.assert_array_equal(client.pull(), np.full(size, -number, np.float32))
+        assert proxy.fired > 2
+        injected(resets=proxy.fired, pulls=pulls)
+
+
+@pytest.mark.fault(14)
 def test_a_slow_link_is_only_slow(how_many: Callable[[int, int], int], injected: Callable[..., None]) -> None:
     """100 kB/s: pushes of 4 kB."""
     pushes, rate = how_many(20, 500), 100_000
@@ -176,13 +199,13 @@ def test_a_slow_link_is_only_slow(how_many: Callable[[int, int], int], injected:
 def test_weights_that_take_longer_than_the_pause_before_a_resend_arrive(
     size: int, monkeypatch: pytest.MonkeyPatch, injected: Callable[..., None]
 ) -> None:
-    """A vector that takes 0.8 s on the way, and is asked for again after 0.02 s, 0.04 s, ... and at most 0.4 s: each
-    question brings another copy onto the slow link, and the answer to the first must do."""
-    monkeypatch.setattr(conversation, "_RESEND_FIRST", 0.02)
-    monkeypatch.setattr(conversation, "_RESEND_MOST", 0.4)
+    """A vector, or a part of one, that takes 0.3 s on the way and is asked for again each 0.2 s: each question brings
+    another copy onto the slow link, and the answer to an earlier one must do."""
+    monkeypatch.setattr(conversation, "_RESEND_FIRST", 0.1)
+    monkeypatch.setattr(conversation, "_RESEND_MOST", 0.2 if size < 2**19 else 0.8)
     with (
         ParameterCluster(np.zeros(size, np.float32), transport="tcp") as cluster,
-        Proxy(str(cluster.address), rate=4 * size / 0.8) as proxy,
+        Proxy(str(cluster.address), rate=4 * min(size, 2**18) / 0.3) as proxy,
         connect(Address((proxy.endpoint,), cluster.address.key), timeout=30.0) as client,
     ):
         np.testing.assert_array_equal(client.pull(), np.zeros(size, np.float32))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from tests.server.crew import Crew
 from tests.server.holdings import wait_until
 from tests.server.proxy import Fault, Proxy
 
+FEW_FILES = 80
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(1800)]
 
 
@@ -49,7 +52,12 @@ def test_idle_clients_cost_the_server_next_to_nothing(
     crew: Crew, tmp_path: Path, how_many: Callable[[int, int], int], injected: Callable[..., None]
 ) -> None:
     each, seconds = how_many(100, 1000) // 8, how_many(3, 20)
-    with ParameterCluster(np.zeros(1003, np.float32), transport="tcp") as cluster:
+    with ExitStack() as stack:
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, allowed)
+        cluster = ParameterCluster(np.zeros(1003, np.float32), transport="tcp")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FEW_FILES, allowed[1]))  # which the server inherits
+        stack.enter_context(cluster)
         assert cluster.pid is not None
         for member in range(8):
             crew.start(member, stay, cluster.address, each, str(tmp_path / f"ready{member}"), str(tmp_path / "end"))
