@@ -20,7 +20,7 @@ from tests.server.proxy import Fault, Proxy
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(1500)]
 SIZE = 1003
 ACROSS = 4  # clients
-SLOT = 8.0  # seconds in which the link is down for five and up for the rest
+SLOT = 7.0  # seconds in which the link is down for five and up for the rest
 
 
 def push_for(address: Address, worker: int, until: float) -> list[float]:
@@ -44,7 +44,7 @@ def push_in_threads(address: Address, until: float) -> list[list[float]]:
 def test_a_link_that_goes_down_and_one_that_loses_packets_cost_time_only(
     crew: Crew, how_many: Callable[[int, int], int], injected: Callable[..., None]
 ) -> None:
-    downs, lossy_seconds = how_many(1, 20), how_many(3, 60)
+    downs, lossy_seconds = how_many(1, 20), how_many(2, 60)
     hosts = Crew(2)
     try:
         hosts.start(0, cable.become_host, cable.SERVER_HOST)
@@ -208,8 +208,7 @@ def test_weights_that_take_longer_than_the_pause_before_a_resend_arrive(
         Proxy(str(cluster.address), rate=4 * min(size, 2**18) / 0.3) as proxy,
         connect(Address((proxy.endpoint,), cluster.address.key), timeout=30.0) as client,
     ):
-        np.testing.assert_array_equal(client.pull(), np.zeros(size, np.float32))
         client.push(np.ones(size, np.float32))
         np.testing.assert_array_equal(client.pull(), -np.ones(size, np.float32))
         assert cluster.version == 1
-        injected(slow_pulls=2)
+        injected(slow_pulls=1)

@@ -51,7 +51,7 @@ def stay(address: Address, count: int, ready: str, end: str) -> int:
 def test_idle_clients_cost_the_server_next_to_nothing(
     crew: Crew, tmp_path: Path, how_many: Callable[[int, int], int], injected: Callable[..., None]
 ) -> None:
-    each, seconds = how_many(100, 1000) // 8, how_many(3, 20)
+    each, seconds = how_many(100, 1000) // 8, how_many(2, 20)
     with ExitStack() as stack:
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, allowed)

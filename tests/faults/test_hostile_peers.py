@@ -27,7 +27,7 @@ ROOM = 2 * 4 * SIZE + 16 * 2**20  # bytes: two pushes, and some
 def test_an_honest_client_is_served_beside_hostile_ones(
     security: str, crew: Crew, tmp_path: Path, how_many: Callable[[int, int], int], injected: Callable[..., None]
 ) -> None:
-    count, at_once = how_many(1000, 10_000), 500
+    count, at_once = how_many(1000 if security == "curve" else 300, 10_000), 500
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if security == "none" else "error", UserWarning)
         cluster = ParameterCluster(np.zeros(SIZE, np.float32), transport="tcp", security=security)

@@ -13,7 +13,7 @@ from elephas_fast.cluster import ParameterCluster
 from elephas_fast.optimizers import SGD
 
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(300)]
-SIZE = 70_001  # several blocks of the kernel, and a rest
+SIZE = 9_001  # several blocks of the kernel, and a rest
 PLACES = (0, SIZE // 2, SIZE - 1)
 NOT_FINITE = tuple(map(np.float32, (np.nan, -np.nan, np.inf, -np.inf)))
 HUGE = np.float32(3e38)

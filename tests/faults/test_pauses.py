@@ -47,7 +47,7 @@ def test_a_server_that_pauses_loses_doubles_and_fences_nothing(
 ) -> None:
     """An asynchronous and a synchronous server pause together, again and again."""
     each, pauses, seconds = how_many(2, 8), how_many(1, 10), how_many(3, 30)
-    pushes = how_many(1500, 6000)
+    pushes = how_many(800, 6000)
     clients = 4 * each
     with ExitStack() as stack:
         clusters = [
