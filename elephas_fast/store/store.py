@@ -201,6 +201,11 @@ class ParameterStore:
         self._header.words.store(VERSION, version)
 
     @property
+    def header(self) -> Header:
+        """The segment's live words."""
+        return self._header
+
+    @property
     def version(self) -> int:
         """Updates applied so far."""
         return self._header.version

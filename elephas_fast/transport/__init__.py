@@ -5,7 +5,7 @@ Unix socket, nothing on disk), ``tcp://host:port``. Channels and listeners belon
 blocks without a time limit and nothing lingers on close.
 """
 
-from elephas_fast.transport.address import Address, is_this_host, own_host, resolve_bind_host
+from elephas_fast.transport.address import Address, here, is_this_host, own_host, resolve_bind_host
 from elephas_fast.transport.channel import Channel
 from elephas_fast.transport.handover import Handover, Lifeline, new_name, receive
 from elephas_fast.transport.listener import Listener
@@ -22,6 +22,7 @@ __all__ = [
     "Notice",
     "TransportError",
     "find",
+    "here",
     "is_this_host",
     "new_name",
     "own_host",

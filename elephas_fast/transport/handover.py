@@ -20,6 +20,7 @@ from typing import Final
 _NONCE: Final = 32
 _TIMEOUT: Final = 2.0  # of the server, which serves nobody else meanwhile
 _PATIENCE: Final = 10.0  # of a client, whose server may be busy with a large update
+_AGAIN: Final = 0.05
 _OWNER: Final = struct.Struct("<QQ")
 SCHEME: Final = "shm://"
 
@@ -107,12 +108,20 @@ class Handover:
         self._socket.close()
 
 
-def receive(endpoint: str, key: bytes) -> tuple[int, Lifeline] | None:
+def receive(endpoint: str, key: bytes, patience: float = 0.0) -> tuple[int, Lifeline] | None:
     """The taking side: ``(descriptor, connection to keep open)``.
 
-    ``None`` where there is no such listener, which is what a process on another host sees. Raises ``PermissionError``
-    where there is one but it, or we, do not know the key.
+    ``None`` where there is no such listener, which is what a process on another host sees, and what one sees for up to
+    a second while a server that was killed is followed by another: with ``patience`` it is asked again for as many
+    seconds. Raises ``PermissionError`` where there is one but it, or we, do not know the key.
     """
+    deadline = time.monotonic() + patience
+    while (given := _receive(endpoint, key)) is None and time.monotonic() < deadline:
+        time.sleep(_AGAIN)
+    return given
+
+
+def _receive(endpoint: str, key: bytes) -> tuple[int, Lifeline] | None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     deadline = time.monotonic() + _PATIENCE
     connection.settimeout(_PATIENCE)

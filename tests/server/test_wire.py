@@ -42,7 +42,7 @@ from elephas_fast.wire import (
 from elephas_fast.wire.codec import MAX_HEADER
 from elephas_fast.wire.messages import MAX_LAYOUT, MAX_TEXT, MESSAGES
 
-HELLO = Hello(request=1, protocol=2, key=b"kkkk", partition=-1, attempt=0, rounds=1, outbox=True)
+HELLO = Hello(request=1, protocol=3, key=b"kkkk", partition=-1, attempt=0, rounds=1, outbox=True)
 PUSH = Push(request=2, generation=1, clock=1, base_version=0, rows=32, outbox=False)
 ACK = Ack(request=2, status="applied", clock=1, version=1)
 OBSERVED = Observed(request=6, seen=129, more=True, version=65536, faults=(0, 1, 255, 256))
@@ -54,10 +54,10 @@ REPORT = Report(
 # Written by hand from the MessagePack specification: 9x array, cc/cd/ce/cf uint 8 to 64, ax text, c4 bytes, cb float64,
 # c2 false, c3 true, ff -1.
 GOLDEN: list[tuple[Message, str]] = [
-    (HELLO, "98 01 01 02 c4 04 6b6b6b6b ff 00 01 c3"),
+    (HELLO, "9b 01 01 03 c4 04 6b6b6b6b ff 00 01 c3 ff 00 ff"),
     (
-        Hello(request=300, protocol=2, key=b"", partition=7, attempt=2**40, rounds=70000, outbox=False),
-        "98 01 cd012c 02 c400 07 cf0000010000000000 ce00011170 c2",
+        Hello(request=300, protocol=3, key=b"", partition=7, attempt=2**40, rounds=70000, outbox=False),
+        "9b 01 cd012c 03 c400 07 cf0000010000000000 ce00011170 c2 ff 00 ff",
     ),
     (
         Welcome(
