@@ -21,7 +21,7 @@ class Raw:
     def __init__(self, address: Address, transport: str) -> None:
         endpoint = address.endpoint(transport)
         assert endpoint is not None
-        self._channel = Channel(endpoint, address.socket_key)
+        self._channel = Channel(endpoint, address.key, encrypted=address.encrypted)
         self._address = address
         self._request = 100
         self.generation = 0

@@ -95,6 +95,7 @@ POISONED = [
 ]
 
 
+@pytest.mark.fault(10)
 @pytest.mark.parametrize("on_nonfinite", ["reject", "raise"])
 @pytest.mark.parametrize(("at", "value", "access"), POISONED)
 def test_an_update_that_is_not_finite_changes_nothing(at: int, value: float, on_nonfinite: str, access: str) -> None:
