@@ -6,7 +6,7 @@ import os
 import secrets
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from elephas_fast.layout import ByteArray, Float32Array, Layout
 from elephas_fast.optimizers import SGD
 from elephas_fast.optimizers import get as get_optimizer
 from elephas_fast.server import ParameterServer, ServerLost, ServerProcess
-from elephas_fast.store import Counter, ParameterStore
+from elephas_fast.store import Counter, Line, ParameterStore, Snapshot
 from elephas_fast.transport import Address, Listener, here, new_name, resolve_bind_host
 
 _STOP_SECONDS: Final = 10.0
@@ -145,9 +145,14 @@ class ParameterCluster:
         self._store.read(out, opaque)
         return out
 
-    def restore(self, version: int, slots: Mapping[str, Float32Array]) -> None:
-        """Go on from what an earlier server of this optimizer remembered; before ``start``."""
-        self._store.restore(version, slots)
+    def restore(self, version: int, slots: Mapping[str, Float32Array], lines: Sequence[Line] = ()) -> None:
+        """Go on from what an earlier server of this optimizer remembered; before ``start``. With the ``lines`` of a
+        snapshot each partition goes on after its last round."""
+        self._store.restore(version, slots, lines)
+
+    def snapshot(self) -> Snapshot:
+        """A copy of the state of one moment, with how far each partition has come; see ``ParameterStore.snapshot``."""
+        return self._store.snapshot(self.settings.partitions)
 
     def launch(self) -> None:
         """Begin to start the server's process and do not wait for it; ``start`` does. Without it ``start`` begins."""

@@ -6,6 +6,7 @@ in its outbox.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -513,4 +514,9 @@ class Client:
     def _talk(self) -> Conversation:
         if self._conversation is None:
             raise RuntimeError("the client is closed")
+        if self._conversation.inherited:
+            raise RuntimeError(
+                "the client: expected to be used in the process that connected, got a fork of it; connect again in "
+                f"process {os.getpid()}"
+            )
         return self._conversation

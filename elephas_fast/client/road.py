@@ -71,4 +71,8 @@ def _shared(address: Address, endpoint: str, patience: float) -> Road | None:
         return None
     messages = address.endpoint("ipc")
     assert messages is not None
-    return Road("shm", messages, Segment.attach(given[0]), given[1])
+    try:
+        return Road("shm", messages, Segment.attach(given[0]), given[1])
+    except BaseException:
+        given[1].close()
+        raise

@@ -62,15 +62,16 @@ class Gate:
     def restore(self, members: Iterable[tuple[int, int, int, bool]]) -> None:
         """Go on with the members another gate had: (line, rounds, the round it came at, whether it has left).
 
-        The current round is the first that a member still has to push for.
+        The current round is the first that a member still has to push for, or the last there was if all have left.
         """
         for member, rounds, came_at, left in members:
             self._rounds[member] = rounds
             self._came_at[member] = came_at
             if left:
                 self._left.add(member)
-        active = [m for m, rounds in self._rounds.items() if rounds and m not in self._left]
-        self.round = min((self._global_round(m, self.applied(m)) for m in active), default=0)
+        reached = {m: self._global_round(m, self.applied(m)) for m, rounds in self._rounds.items() if rounds}
+        behind = [number for m, number in reached.items() if m not in self._left]
+        self.round = min(behind, default=max(reached.values(), default=0))
 
     def came_at(self, member: int) -> int:
         """The round from which on a member counts its own."""

@@ -44,6 +44,7 @@ class ServerProcess:
         self._task, self._fds, self._restarted = task, fds, restarted
         self._process: subprocess.Popen[str] | None = None
         self._stopping = threading.Event()
+        self._driver = os.getpid()
         self._lost: ServerLost | None = None
         self._supervisor: threading.Thread | None = None
 
@@ -81,7 +82,9 @@ class ServerProcess:
             raise self._lost
 
     def stop(self) -> None:
-        """End the process. Safe to call twice."""
+        """End the process. Safe to call twice; does nothing in a fork of the driver, whose server it is not."""
+        if os.getpid() != self._driver:
+            return
         self._stopping.set()
         process = self._process
         if process is not None:

@@ -239,10 +239,17 @@ class ParameterServer:
     def _pull(self, session: Session, pull: Pull) -> Replies:
         if pull.purpose not in ("train", "evaluate", "observe"):
             raise ProtocolError(f"Pull.purpose: expected train, evaluate or observe, got {pull.purpose}")
+        if pull.purpose != "observe" and self._lost(session, pull.clock):
+            raise Refused("hello", f"round {pull.clock} was lost with another server: say hello and push it again")
         if self._why_wait(session, pull):
             self._parked.append(_Parked(session.peer, pull, time.monotonic()))
             return ()
         return self._current(session, pull.clock, training=pull.purpose == "train", wanted=pull.weights)
+
+    def _lost(self, session: Session, clock: int) -> bool:
+        """Whether a round was accepted by a server before this one and lost with it: only a hello tells its sender."""
+        synchronous, line = self._settings.mode == "synchronous", session.line
+        return synchronous and line not in self._pending and clock > self._store.ledger.applied(line)
 
     def _why_wait(self, session: Session, pull: Pull) -> str:
         training = pull.purpose == "train"

@@ -60,6 +60,7 @@ class Sessions:
         self._store, self._settings, self._gate, self._listener = store, settings, gate, listener
         self._key = key
         self._handover = handover
+        self._layout, self._told = store.layout.to_json(), settings.to_json()
         self._when_lost = when_lost
         self._of: dict[Any, Session] = {}
         self._outboxes = min(store.segment.shape.outboxes, MOST_OUTBOXES)
@@ -91,6 +92,8 @@ class Sessions:
             raise Refused("key", "the key does not belong to this fit")
         is_partition, ledger = hello.partition >= 0, self._store.ledger
         old = self._of.get(peer)
+        if old is not None and hello.partition != (old.line if old.is_partition else -1):
+            raise Refused("protocol", "expected the same partition in every hello of a connection; open another for it")
         if is_partition:
             line, generation, clock = self._partition(hello)
             newcomer = False
@@ -112,8 +115,8 @@ class Sessions:
             version=self._store.version,
             outbox=outbox,
             fingerprint=self._store.layout.fingerprint,
-            layout=self._store.layout.to_json(),
-            settings=self._settings.to_json(),
+            layout=self._layout,
+            settings=self._told,
         )
 
     def _partition(self, hello: Hello) -> tuple[int, int, int]:

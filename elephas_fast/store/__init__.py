@@ -10,6 +10,7 @@ from __future__ import annotations
 from elephas_fast.store.header import MOST_OUTBOXES, Counter, Header
 from elephas_fast.store.ledger import Ledger, Mark, Member
 from elephas_fast.store.segment import Segment, SegmentShape
+from elephas_fast.store.snapshot import Line, Snapshot
 from elephas_fast.store.store import ATOMIC, ParameterStore
 from elephas_fast.store.update import PushOutcome
 
@@ -19,10 +20,12 @@ __all__ = [
     "Counter",
     "Header",
     "Ledger",
+    "Line",
     "Mark",
     "Member",
     "ParameterStore",
     "PushOutcome",
     "Segment",
     "SegmentShape",
+    "Snapshot",
 ]

@@ -159,6 +159,17 @@ class Ledger:
         """The clock of the last applied round; 0 before the first."""
         return self._words.load(line * LINE_WORDS + _APPLIED)
 
+    def rounds(self, line: int) -> int:
+        """The rounds of the line's owner in an epoch; -1 before it has joined."""
+        return self._words.load(line * LINE_WORDS + _ROUNDS) - 1
+
+    def restore(self, line: int, clock: int, rounds: int) -> None:
+        """Go on after round ``clock``, with an owner that has so many ``rounds`` in an epoch; before its hello."""
+        at = line * LINE_WORDS
+        self._words.store(at + _BEGUN, clock)
+        self._words.store(at + _APPLIED, clock)
+        self._words.store(at + _ROUNDS, rounds + 1)
+
     def join(self, line: int, rounds: int, came_at: int) -> None:
         """Note that the line's owner takes part: its rounds in an epoch, and the synchronous round it came at."""
         at = line * LINE_WORDS

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True)
 class Address:
     """The endpoints of one server by scheme, the fit's key, whether its sockets are encrypted (``security``:
-    ``'curve'`` or ``'none'``), and on which host it is (``place``: see ``here``; empty where that is not known).
+    ``'curve'``) or only ask for the key (``'none'``), and on which host it is (``place``: see ``here``; empty where
+    that is not known).
 
     Small and picklable. Whoever has it may push: hand it on only in a Spark task's closure. Its ``repr`` leaves the
     key out.
@@ -23,9 +24,9 @@ class Address:
     place: str = ""
 
     @property
-    def socket_key(self) -> bytes | None:
-        """The key for channels to the server and its listener; ``None`` where they are not encrypted."""
-        return self.key if self.security == "curve" else None
+    def encrypted(self) -> bool:
+        """Whether channels to the server and its listener are."""
+        return self.security == "curve"
 
     def endpoint(self, scheme: str) -> str | None:
         """The endpoint of a scheme (``'tcp'``, ``'ipc'``, ``'shm'``, ``'inproc'``), or ``None``."""

@@ -89,10 +89,11 @@ class Handover:
             _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if uid != os.getuid():
                 raise PermissionError(f"peer runs as uid {uid}")
+            deadline = time.monotonic() + _TIMEOUT
             peer.settimeout(_TIMEOUT)
             nonce = secrets.token_bytes(_NONCE)
             peer.sendall(nonce)
-            answer = _receive_exactly(peer, 2 * _NONCE)
+            answer = _receive_exactly(peer, 2 * _NONCE, deadline)
             if not hmac.compare_digest(answer[:_NONCE], _proof(self._key, b"client", nonce)):
                 raise PermissionError("peer does not know the key")
             socket.send_fds(peer, [_proof(self._key, b"server", answer[_NONCE:])], [self._fd])
@@ -122,12 +123,13 @@ def receive(endpoint: str, key: bytes, patience: float = 0.0) -> tuple[int, Life
 
 def _receive(endpoint: str, key: bytes) -> tuple[int, Lifeline] | None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    deadline = time.monotonic() + _PATIENCE
     connection.settimeout(_PATIENCE)
     with contextlib.ExitStack() as stack:
         stack.callback(connection.close)
         try:
             connection.connect(_abstract(endpoint))
-            nonce = _receive_exactly(connection, _NONCE)
+            nonce = _receive_exactly(connection, _NONCE, deadline)
             mine = secrets.token_bytes(_NONCE)
             connection.sendall(_proof(key, b"client", nonce) + mine)
         except OSError:
@@ -157,9 +159,10 @@ def _proof(key: bytes, side: bytes, nonce: bytes) -> bytes:
     return hmac.digest(key, side + nonce, "sha256")
 
 
-def _receive_exactly(connection: socket.socket, count: int) -> bytes:
+def _receive_exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
     data = b""
     while len(data) < count:
+        connection.settimeout(max(1e-3, deadline - time.monotonic()))
         part = connection.recv(count - len(data))
         if not part:
             raise ConnectionResetError("peer closed the connection")

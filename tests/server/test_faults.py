@@ -102,6 +102,7 @@ def test_a_port_nobody_listens_on_is_given_up() -> None:
 # A server that cannot start
 
 
+@pytest.mark.fault(15)
 @pytest.mark.parametrize("transport", ["tcp", "auto"])
 def test_a_taken_port_is_named_at_start(transport: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -187,6 +188,7 @@ def test_outboxes_of_the_dead_are_given_back() -> None:
 # Strangers
 
 
+@pytest.mark.fault(11)
 @pytest.mark.parametrize("transport", ["inproc", "ipc", "tcp"])
 def test_what_strangers_send_is_counted_refused_and_changes_nothing(transport: str) -> None:
     randomly = random.Random(7)
@@ -261,6 +263,7 @@ def test_whoever_does_not_know_the_key_gets_no_memory() -> None:
             client.push(ONES)
 
 
+@pytest.mark.fault(11)
 def test_another_protocol_or_partition_is_refused_with_a_reason() -> None:
     with (
         ParameterCluster(np.zeros(4, np.float32), transport="inproc", partitions=2) as cluster,
@@ -276,6 +279,7 @@ def test_another_protocol_or_partition_is_refused_with_a_reason() -> None:
         assert isinstance(raw.hello(partition=1), Welcome)
 
 
+@pytest.mark.fault(12)
 def test_a_message_too_big_for_this_fit_never_reaches_the_server() -> None:
     with (
         ParameterCluster(np.zeros(4, np.float32), transport="tcp") as cluster,
