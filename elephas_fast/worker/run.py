@@ -11,6 +11,7 @@ from elephas_fast.batches import Arrays
 from elephas_fast.keras_bridge import trainer_for
 from elephas_fast.worker.lanes import PartitionSummary, WorkerTask, open_lane
 from elephas_fast.worker.loop import Loop
+from elephas_fast.worker.row_digest import tell_rows
 from elephas_fast.worker.whole_fit import WholeFit
 
 
@@ -31,6 +32,8 @@ def run_worker(
             lane = open_lane(task, partition, train, validation, attempt)
             stack.callback(lane.client.close)
             lanes.append(lane)
+        for lane in lanes:
+            tell_rows(lane, attempt)
         loop = WholeFit if task.config.sync_every == "fit" else Loop
         loop(task, trainer, lanes, attempt).run()
         return [

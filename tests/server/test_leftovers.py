@@ -99,6 +99,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize("end", ["exit", "exception", "os._exit", "SIGKILL", "SIGTERM", "SIGINT", "with a child"])
 def test_the_server_ends_with_its_driver_however_that_ends(end: str, nothing_left: None) -> None:
     with subprocess.Popen(
