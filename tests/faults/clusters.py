@@ -136,7 +136,11 @@ class Standalone:
     def _start(self, kind: str, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         with open(self._folder / f"{name}.log", "wb") as log:
             return subprocess.Popen(
-                [f"{find_spark_home._find_spark_home()}/bin/spark-class", f"org.apache.spark.deploy.{kind}", *arguments],
+                [
+                    f"{find_spark_home._find_spark_home()}/bin/spark-class",
+                    f"org.apache.spark.deploy.{kind}",
+                    *arguments,
+                ],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"},

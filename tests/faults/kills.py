@@ -28,6 +28,7 @@ MOMENTS = {
     ("asynchronous", "tcp"): ("before", "sent", "after"),
     ("synchronous", "auto"): ("before", "sent", "after"),
 }
+BEGAN = time.monotonic()
 sc = context("local[3,100000]")
 
 
@@ -42,10 +43,29 @@ def fit(rows, epochs, **options):
     return model, history
 
 
+def say(*words):
+    """How far it is, for whoever reads the output of a child that took too long."""
+    print(f"{time.monotonic() - BEGAN:.1f} s:", *words, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class SayWhenPushing(Fault):
+    """No fault; an attempt leaves word when its first push has been acknowledged."""
+
+    def begin(self, partition):
+        task = self.attempts(partition)[-1].task
+        watch_pushes(partition, lambda moment, *_: moment == "after" and self.once(f"pushing-{task}"))
+
+    def pushes(self, attempt):
+        return Path(self.folder, f"once-pushing-{attempt.task}").exists()
+
+
 def at_random(kills):
-    """``kills`` kills, each of a worker that trains or is about to, in one fit that ends when they have been done."""
-    fault = Fault(tempfile.mkdtemp())
+    """``kills`` kills in one fit that ends when they have been done: in turn of a worker that has just begun, to push
+    or to build its model, and of one that pushes."""
+    fault = SayWhenPushing(tempfile.mkdtemp())
     done = []
+    pushing = []
 
     def kill(partition):
         moments = random.Random(partition)
@@ -56,10 +76,15 @@ def at_random(kills):
                 time.sleep(0.01)
                 continue
             last = attempts[-1].pid
-            time.sleep(moments.uniform(0.0, 0.5))
+            deadline = time.monotonic() + 60.0
+            while len(done) % 2 and not fault.pushes(attempts[-1]) and time.monotonic() < deadline:
+                time.sleep(0.001)
+            time.sleep(moments.uniform(0.0, 0.1))
             if len(done) < kills:
                 done.append(last)
+                pushing.append(fault.pushes(attempts[-1]))
                 os.kill(last, signal.SIGKILL)
+                say("kill", len(done))
 
     killers = [threading.Thread(target=kill, args=(partition,), daemon=True) for partition in range(2)]
 
@@ -75,6 +100,7 @@ def at_random(kills):
     return {
         "kills": len(done),
         "workers": len(set(done)),
+        "pushing": sum(pushing),
         "epochs": len(history.epoch),
         "updates": history.updates,
         "applied": sorted(set(applied(model))),
@@ -89,6 +115,7 @@ def at_each_push(pushes):
         fault = KillAtEachPush(tempfile.mkdtemp(), moments)
         rows = OneHotRows(len(moments), pushes, fault)
         model, history = fit(rows, 1, mode=mode, transport=transport)
+        say(mode, transport)
         found.append(
             {
                 "fit": f"{mode}, {transport}",

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(3600)
 def found(request: pytest.FixtureRequest) -> dict[str, Any]:
     """What came of all kills, in one cluster."""
     soak = bool(request.config.getoption("--soak"))
-    return run_child("kills", *((1000, 60) if soak else (100, 5)), timeout=3000 if soak else 280)
+    return run_child("kills", *((1000, 60) if soak else (100, 5)), timeout=3000 if soak else 600)
 
 
 @pytest.mark.fault(1)
@@ -24,11 +24,12 @@ def test_kills_at_random_in_one_fit(found, how_many, injected) -> None:
     fit = found["random"]
     kills = how_many(100, 1000)
     assert fit["kills"] == fit["workers"] == kills
+    assert fit["pushing"] >= kills // 4
     assert fit["applied"] == [fit["epochs"]], "a round was lost or applied twice"
     assert fit["updates"] == 32 * fit["epochs"]
     assert not any(fit["faults"][kind] for kind in ("nonfinite", "fenced", "partial", "damaged", "late"))
     assert not any(found["left"].values()), found["left"]
-    injected(kills=kills, lost=0, doubled=0)
+    injected(kills=kills, of_them_pushing=fit["pushing"], lost=0, doubled=0)
 
 
 @pytest.mark.fault(1)
@@ -37,7 +38,7 @@ def test_a_kill_at_every_push(found, injected) -> None:
     for fit in found["each push"]:
         assert fit["kills"] == fit["expected kills"], fit
         assert fit["updates"] == fit["expected updates"], fit
-        assert set(fit["applied"]) == {1.0}, fit
+        assert fit["applied"] == pytest.approx([1.0] * len(fit["applied"]), abs=1e-6), fit
         injected(kills=fit["kills"], lost=0, doubled=0)
 
 
