@@ -31,8 +31,16 @@ class KillExecutor(Fault):
 sc = context("local-cluster[2,1,1024]")
 await_executors(sc, 2)
 rows = OneHotRows(2, EACH, KillExecutor(tempfile.mkdtemp()))
+
+
+def train(partition, items):
+    """The rows, once what comes out of the shuffle has been read."""
+    assert sum(1 for _ in items) == 10
+    return rows(partition, items)
+
+
 # Rows that come out of a shuffle: what the lost executor had written of it is lost too, and its stage is run again.
-shuffled = sc.parallelize([(i % 2, i) for i in range(20)], 4).partitionBy(2, int).mapPartitionsWithIndex(rows)
+shuffled = sc.parallelize([(i % 2, i) for i in range(20)], 4).partitionBy(2, int).mapPartitionsWithIndex(train)
 model = rows.model
 history = SparkModel(model, mode="asynchronous", frequency="batch", update="gradient").fit(
     shuffled, epochs=EPOCHS, batch_size=1, verbose=0
