@@ -47,7 +47,7 @@ def look(kind, name, text):
 
 
 def look_everywhere(url):
-    """Files of this process, its Spark and its workers; what the UI answers; command lines and environments."""
+    """Files of this process, its Spark and its workers; what the UI is fed with; command lines and environments."""
     for file in ROOM.rglob("*"):
         if file.is_file():
             look("file", str(file.relative_to(ROOM)), file.read_bytes())
@@ -61,8 +61,6 @@ def look_everywhere(url):
     (application,) = json.loads(fetch(api))
     for page in ("jobs", "stages", "stages?details=true", "executors", "environment", "storage/rdd", "allexecutors"):
         look("rest", page, fetch(f"{api}/{application['id']}/{page}"))
-    for page in ("jobs", "stages", "storage", "environment", "executors"):
-        look("ui", page, fetch(f"{url}/{page}/"))
 
 
 def fetch(url):

@@ -20,7 +20,7 @@ def found() -> dict[str, Any]:
 
 def test_the_search_finds_what_was_planted(found) -> None:
     kinds = {kind.removeprefix("planted: ") for kind in found["places"] if kind.startswith("planted: ")}
-    assert kinds >= {"file", "cmdline", "environ", "rest", "ui", "event log"}, found["places"]
+    assert kinds >= {"file", "cmdline", "environ", "rest", "event log"}, found["places"]
 
 
 def test_no_key_of_the_fit_is_found(found, injected) -> None:
