@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 MINUTES ?= 120
-SUITES ?= kernels writers transport step fit dropin search
+SUITES ?= kernels writers price transport step fit dropin search
 SOURCES := $(wildcard csrc/* elephas_fast/_core.p* elephas_fast/*.pxi) CMakeLists.txt pyproject.toml
 
 # Where no Java is installed, the one that tools/java_from_pip.sh made is used.
@@ -34,7 +34,7 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy elephas_fast benchmarks
 	$(BIN)/lint-imports
-	$(BIN)/clang-format --dry-run -Werror csrc/*.hpp csrc/*.cpp
+	$(BIN)/clang-format --dry-run -Werror csrc/*.hpp csrc/*.cpp tests/sanitizers/*.hpp tests/sanitizers/*.cpp
 	$(BIN)/cython-lint elephas_fast/_core.pyx elephas_fast/_core.pxd elephas_fast/_arguments.pxi elephas_fast/_pushes.pxi
 
 bench: $(VENV)/.ready

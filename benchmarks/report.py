@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 TITLES = {
     "kernels": "Optimizer kernels: one application",
     "writers": "Concurrent writers on one buffer",
+    "price": "What the protections of a push cost",
     "transport": "Push and pull",
     "step": "One training step in a worker",
     "fit": "fit, end to end",

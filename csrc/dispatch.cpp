@@ -54,6 +54,12 @@ std::size_t split_and_sum(std::size_t n, int threads, const Work& work) {
     return total;
 }
 
+// New weights on their way out with a push, read once more where this thread has written them. A function of its own,
+// so that a report of a race there can be told from one of the kernels'.
+__attribute__((noinline)) void take_along(const float* weights, float* out, std::size_t n) {
+    std::memcpy(out, weights, n * sizeof(float));
+}
+
 // The sum of work(b, e) over ranges that cover [begin, begin + n), each under its lock if the course has locks; threads
 // begin on multiples of a stripe, so that they do not meet in one.
 template <class Work>
@@ -122,7 +128,7 @@ std::size_t apply_parts(Apply rule, const Operands& o, const std::vector<Part>& 
                 bad += rule(own, std::max(b, part->begin), std::min(e, part->end));
                 if (part->end > e) break;
             }
-            if (copy_to != nullptr) std::memcpy(copy_to + b, o.weights_out + b, (e - b) * sizeof(float));
+            if (copy_to != nullptr) take_along(o.weights_out + b, copy_to + b, e - b);
         }
         return bad;
     });

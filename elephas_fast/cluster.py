@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import secrets
-import select
-import subprocess
-import sys
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -20,20 +15,15 @@ from elephas_fast.config import MODES, SECURITIES, TRANSPORTS, ServerSettings, r
 from elephas_fast.layout import ByteArray, Float32Array, Layout
 from elephas_fast.optimizers import SGD
 from elephas_fast.optimizers import get as get_optimizer
-from elephas_fast.server import ParameterServer
-from elephas_fast.store import ParameterStore
-from elephas_fast.transport import Address, Listener, new_name, resolve_bind_host
+from elephas_fast.server import ParameterServer, ServerLost, ServerProcess
+from elephas_fast.store import Counter, Line, ParameterStore, Snapshot
+from elephas_fast.transport import Address, Listener, here, new_name, resolve_bind_host
 
-_START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 10.0
 _HEADER_ROOM: Final = 64 * 1024
 _BARE_LINES: Final = 1024
 _BARE_OUTBOXES: Final = 64
 _SETTINGS: Final = ("access", "on_nonfinite", "staleness", "workers", "partitions", "state_rate", "threads")
-
-
-class ServerLost(ConnectionError):
-    """The server process ended or does not answer; the message names its address."""
 
 
 class ParameterCluster:
@@ -53,7 +43,9 @@ class ParameterCluster:
             ``partitions``, ``state_rate``, ``threads``.
 
     As a context manager it starts the server and leaves nothing behind: the process, its port, its names and its
-    memory go with it, also if this process is killed. ``pull``, ``version`` and ``slots`` read the shared segment and
+    memory go with it, also if this process is killed. A server process that is killed is followed by another at the
+    same address, which goes on with the same memory; no push that was acknowledged is lost with it.
+    ``pull``, ``version`` and ``slots`` read the shared segment and
     work after ``close`` has stopped the server too, until ``stop``. Thread-safe.
     """
 
@@ -98,7 +90,8 @@ class ParameterCluster:
         self._security = security
         self._published = published
         self._key = secrets.token_bytes(32)
-        self._process: subprocess.Popen[str] | None = None
+        self._process: ServerProcess | None = None
+        self._journal = -1
         self._thread: threading.Thread | None = None
         self._server: ParameterServer | None = None
         self._address: Address | None = None
@@ -142,7 +135,7 @@ class ParameterCluster:
 
     @property
     def pid(self) -> int | None:
-        """The server's process id; ``None`` when it runs in this process or not at all."""
+        """The server's process id now; ``None`` when it runs in this process or not at all."""
         return self._process.pid if self._process is not None else None
 
     def pull(self, out: Float32Array | None = None, opaque: ByteArray | None = None) -> Float32Array:
@@ -152,9 +145,14 @@ class ParameterCluster:
         self._store.read(out, opaque)
         return out
 
-    def restore(self, version: int, slots: Mapping[str, Float32Array]) -> None:
-        """Go on from what an earlier server of this optimizer remembered; before ``start``."""
-        self._store.restore(version, slots)
+    def restore(self, version: int, slots: Mapping[str, Float32Array], lines: Sequence[Line] = ()) -> None:
+        """Go on from what an earlier server of this optimizer remembered; before ``start``. With the ``lines`` of a
+        snapshot each partition goes on after its last round."""
+        self._store.restore(version, slots, lines)
+
+    def snapshot(self) -> Snapshot:
+        """A copy of the state of one moment, with how far each partition has come; see ``ParameterStore.snapshot``."""
+        return self._store.snapshot(self.settings.partitions)
 
     def launch(self) -> None:
         """Begin to start the server's process and do not wait for it; ``start`` does. Without it ``start`` begins."""
@@ -179,9 +177,12 @@ class ParameterCluster:
         return self
 
     def check(self) -> None:
-        """Raise ``ServerLost`` if the server process has ended."""
-        if self._process is not None and self._process.poll() is not None:
-            raise ServerLost(f"the parameter server at {self._address} ended with status {self._process.returncode}")
+        """Raise ``ServerLost`` if the server process has ended and could not be followed by another."""
+        if self._process is not None:
+            try:
+                self._process.check()
+            except ServerLost as error:
+                raise ServerLost(f"the parameter server at {self._address} {error}") from None
 
     def close(self) -> None:
         """Accept no push from now on; the weights no longer change."""
@@ -194,17 +195,11 @@ class ParameterCluster:
             self._thread.join(_STOP_SECONDS)
             self._server = self._thread = None
         if self._process is not None:
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-            try:
-                self._process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait(_STOP_SECONDS)
-            self._process.stdout.close()
+            self._process.stop()
             self._process = None
+        if self._journal >= 0:
+            os.close(self._journal)
+            self._journal = -1
         self._store.close()
 
     def __enter__(self) -> ParameterCluster:
@@ -240,15 +235,17 @@ class ParameterCluster:
                 listener.close()
 
         self._server = server
-        self._address = Address(tuple(listener.endpoints), self._key, self._security)
+        self._address = Address(tuple(listener.endpoints), self._key, self._security, here())
         self._thread = threading.Thread(target=serve, name="elephas_fast-server", daemon=True)
         self._thread.start()
 
     def _launch_process(self) -> None:
         fd = self._store.segment.fd
         assert fd is not None
+        self._journal = os.memfd_create("elephas_fast-journal", os.MFD_CLOEXEC)
         task = {
             "segment_fd": fd,
+            "journal_fd": self._journal,
             "settings": self.settings.to_json(),
             "layout": self._layout.to_json(),
             "endpoints": self._endpoints(),
@@ -257,38 +254,10 @@ class ParameterCluster:
             "security": self._security,
             "published": self._published,
         }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "elephas_fast.server"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=[fd],
-            text=True,
-            env=_environment(),
-            start_new_session=True,
-        )
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # a process that has ended says why on its standard output
-            self._process.stdin.write(json.dumps(task) + "\n")
-            self._process.stdin.flush()
+        self._process = ServerProcess(task, [fd, self._journal], lambda: self._store.count(Counter.RESTARTED))
+        self._process.launch()
 
     def _await_process(self) -> None:
         assert self._process is not None
-        assert self._process.stdout is not None
-        try:
-            ready, _, _ = select.select([self._process.stdout], [], [], _START_SECONDS)
-            line = self._process.stdout.readline() if ready else ""
-        except OSError as error:
-            ready, line = [], json.dumps({"error": str(error)})
-        silence = "its process ended" if ready else f"no answer within {_START_SECONDS:.0f} s"
-        answer = json.loads(line) if line else {"error": silence}
-        if "error" in answer:
-            raise ServerLost(f"the parameter server could not start: {answer['error']}")
-        self._address = Address(tuple(answer["endpoints"]), self._key, self._security)
-
-
-def _environment() -> dict[str, str]:
-    """The server's environment: this one, with this package importable, and one BLAS thread (it uses none)."""
-    environment = dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    environment["OPENBLAS_NUM_THREADS"] = "1"
-    return environment
+        self._process.ready()
+        self._address = Address(tuple(self._process.endpoints), self._key, self._security, here())

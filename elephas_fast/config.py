@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
@@ -59,6 +60,9 @@ class TrainingConfig:
     verbose: int = _option(1, "0 nothing, 1 a live progress bar, 2 one line per epoch")
     server_timeout: float = _option(120.0, "seconds without an answer after which the server counts as lost")
     straggler_timeout: float = _option(1800.0, "seconds a worker waits for others at a round's gate before it fails")
+    checkpoint_dir: str | None = _option(None, "folder of the driver for checkpoints, one for each fit")
+    checkpoint_every: int = _option(1, "epochs from one checkpoint to the next")
+    resume: bool = _option(False, "go on from the newest checkpoint in checkpoint_dir, if there is one")
 
     def __post_init__(self) -> None:
         for name in ("mode", "frequency", "sync_every", "update", "access", "on_nonfinite", "transport", "security"):
@@ -122,6 +126,28 @@ class TrainingConfig:
         _one_of("verbose", self.verbose, VERBOSITY)
         if self.class_weight is not None:
             _check_class_weight(self.class_weight)
+        self._check_checkpoints()
+
+    def _check_checkpoints(self) -> None:
+        self._normalise("checkpoint_every", 1)
+        if not isinstance(self.resume, bool):
+            raise TypeError(f"resume: expected True or False, got {self.resume!r}")
+        if self.checkpoint_dir is None:
+            if self.resume or self.checkpoint_every != 1:
+                name = "resume" if self.resume else "checkpoint_every"
+                raise ValueError(f"{name}: expected a checkpoint_dir with it, got {getattr(self, name)!r} without one")
+            return
+        folder: Any = self.checkpoint_dir
+        if not isinstance(folder, str | os.PathLike) or not isinstance(os.fspath(folder), str):
+            raise TypeError(f"checkpoint_dir: expected a path, got {folder!r}")
+        object.__setattr__(self, "checkpoint_dir", os.fspath(folder))
+        if not self.checkpoint_dir or "://" in self.checkpoint_dir:
+            raise ValueError(f"checkpoint_dir: expected a folder of the driver's machine, got {folder!r}")
+        if self.sync_every == "fit":
+            raise ValueError(
+                f"checkpoint_dir: expected sync_every='epoch', got {folder!r} with sync_every='fit', which has no "
+                "weights to save before its end"
+            )
 
     def _normalise(self, name: str, least: int, most: int | None = None) -> None:
         object.__setattr__(self, name, whole(name, getattr(self, name), least, most))
@@ -186,8 +212,27 @@ class ServerSettings:
 
     @classmethod
     def from_json(cls, text: str) -> ServerSettings:
-        """What ``to_json`` wrote."""
-        return cls(**json.loads(text))
+        """What ``to_json`` wrote. Raises ``ValueError`` for a text that it cannot have written."""
+        try:
+            settings = cls(**json.loads(text))
+            settings._check()
+        except (TypeError, RecursionError, ValueError) as error:
+            raise ValueError(f"settings: expected a text that to_json wrote, got another ({error!r:.200})") from None
+        return settings
+
+    def _check(self) -> None:
+        _one_of("mode", self.mode, MODES)
+        _one_of("access", self.access, HOGWILD_ACCESS)
+        _one_of("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
+        if not isinstance(self.optimizer, dict):
+            raise ValueError(f"optimizer: expected a dict, got {self.optimizer!r}")
+        if self.staleness is not None:
+            whole("staleness", self.staleness, 0)
+        whole("workers", self.workers, 0)
+        whole("partitions", self.partitions, 0)
+        whole("threads", self.threads, 1, 1024)
+        if type(self.state_rate) not in (int, float) or not 0.0 < self.state_rate <= 1.0:
+            raise ValueError(f"state_rate: expected a rate in (0, 1], got {self.state_rate!r}")
 
 
 def refuse_unknown(given: Mapping[str, Any], known: list[str], what: str) -> None:

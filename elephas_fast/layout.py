@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 ALIGNMENT = 64
 _FLOATS = ALIGNMENT // 4
 _FLAT_DTYPES = ("float32", "float16", "bfloat16")
+_MOST = 2**40  # elements or bytes of a buffer, as a segment's header allows
 _OPAQUE_DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 Role = Literal["trainable", "state", "opaque"]
@@ -192,19 +193,46 @@ class Layout:
 
     @classmethod
     def from_json(cls, text: str) -> Layout:
-        """The layout that ``to_json`` wrote."""
-        data = json.loads(text)
-        tensors = tuple(
-            Tensor(name, tuple(shape), dtype, role, offset, constraint)
-            for name, shape, dtype, role, offset, constraint in data["tensors"]
-        )
-        return cls(tensors, data["trainable_size"], data["size"], data["opaque_size"])
+        """The layout that ``to_json`` wrote. Raises ``ValueError`` for a text that it cannot have written."""
+        try:
+            data = json.loads(text)
+            tensors = tuple(
+                Tensor(name, tuple(shape), dtype, role, offset, constraint)
+                for name, shape, dtype, role, offset, constraint in data["tensors"]
+            )
+            layout = cls(tensors, data["trainable_size"], data["size"], data["opaque_size"])
+            layout._check_places()
+        except (KeyError, TypeError, RecursionError, ValueError) as error:
+            raise ValueError(f"layout: expected a text that to_json wrote, got another ({error!r:.200})") from None
+        return layout
 
     def new_flat(self) -> Float32Array:
         """float32[size] of zeros in which every tensor starts on a 64-byte boundary of memory."""
         flat: Float32Array = aligned_empty(4 * self.size).view(np.float32)
         flat.fill(0.0)
         return flat
+
+    def _check_places(self) -> None:
+        """Raise ``ValueError`` unless every tensor lies within its part of a buffer and on no other."""
+        sizes = (self.trainable_size, self.size, self.opaque_size)
+        if not all(_is_count(size) for size in sizes) or self.trainable_size > self.size:
+            raise ValueError(f"sizes {sizes!r:.200}")
+        parts = {
+            "trainable": (0, self.trainable_size, _FLAT_DTYPES),
+            "state": (self.trainable_size, self.size, _FLAT_DTYPES),
+            "opaque": (0, self.opaque_size, _OPAQUE_DTYPES),
+        }
+        reached = {role: begin for role, (begin, _, _) in parts.items()}
+        for tensor in sorted(self.tensors, key=lambda t: (t.offset, t.size)):
+            _, end, dtypes = parts[tensor.role]
+            known = isinstance(tensor.name, str) and tensor.dtype in dtypes and _is_count(tensor.offset)
+            constraint = tensor.constraint is None or (isinstance(tensor.constraint, dict) and tensor.constraint)
+            if not known or not constraint or not all(map(_is_count, tensor.shape)):
+                raise ValueError(f"tensor {tensor!r:.200}")
+            length = tensor.nbytes if tensor.role == "opaque" else tensor.size
+            if not reached[tensor.role] <= tensor.offset <= end - length:
+                raise ValueError(f"place of tensor {tensor!r:.200}")
+            reached[tensor.role] = tensor.offset + length
 
     def _check_buffers(self, flat: Float32Array, opaque: ByteArray) -> None:
         if flat.dtype != np.float32 or flat.shape != (self.size,):
@@ -218,6 +246,10 @@ def aligned_empty(nbytes: int) -> ByteArray:
     raw: ByteArray = np.empty(nbytes + ALIGNMENT, np.uint8)
     begin = -raw.__array_interface__["data"][0] % ALIGNMENT
     return raw[begin : begin + nbytes]
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= _MOST
 
 
 def _role(spec: TensorSpec) -> Role:

@@ -182,6 +182,8 @@ class SparkModel(EarlierNames):
             rdd: made by ``to_simple_rdd``, or any RDD of such rows.
             epochs (or nb_epoch), batch_size, verbose, validation_split, shuffle, class_weight, seed, ...: fields of
                 ``TrainingConfig``, for this call.
+            checkpoint_dir, checkpoint_every, resume: save the fit in a folder of its own after so many epochs, and go
+                on from there; raises ``ValueError`` where the newest checkpoint is of another fit.
             num_workers: for this call and later ones.
             callbacks: Keras callbacks, called in the driver at the beginning and end of training and epochs. With
                 callbacks an epoch begins when those of the last have run.

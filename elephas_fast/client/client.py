@@ -6,6 +6,7 @@ in its outbox.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from elephas_fast import _core
 from elephas_fast.client.conversation import Conversation, PushRefused, copy_floats
 from elephas_fast.client.local import LocalPath
-from elephas_fast.client.road import find_road
+from elephas_fast.client.road import find_road, follow
 from elephas_fast.client.vectors import Gradient, Vectors
 from elephas_fast.config import TRANSPORTS, ServerSettings, whole
 from elephas_fast.layout import ByteArray, Float32Array, Layout
@@ -44,6 +45,7 @@ from elephas_fast.wire import (
 
 # Bytes. Pieces of a vector come in blocks of half as much, which malloc is to use again.
 _KEPT_BLOCK: Final = 2 * 2**20
+_SHARED_SECONDS: Final = 10.0  # for the memory of a server that is being started again
 
 
 @dataclass(frozen=True)
@@ -111,14 +113,15 @@ class Client:
         patience: float,
         while_silent: Callable[[], None] | None = None,
     ) -> None:
-        self._key = address.key
+        self._address = address
         self._partition, self._attempt, self._rounds = partition, attempt, rounds
         self._in_flight: tuple[Push, list[Frame], int] | None = None
-        self._round_open = False
+        self._accepted: tuple[Push, list[Frame]] | None = None
+        self._line, self._generation, self._outbox_index = -1, 0, -1
         self._store: ParameterStore | None = None
         self.version = 0
         self.clock = 0
-        road = find_road(address, transport)
+        road = find_road(address, transport, min(timeout, _SHARED_SECONDS))
         self.transport = road.scheme
         self._segment, self._lifeline = road.segment, road.lifeline
         self._conversation: Conversation | None = None
@@ -141,11 +144,14 @@ class Client:
     def _hello(self) -> None:
         hello = Hello(
             protocol=PROTOCOL_VERSION,
-            key=self._key,
+            key=self._address.key,
             partition=self._partition,
             attempt=self._attempt,
             rounds=1 if self._rounds is None and self._partition < 0 else int(self._rounds or 0),
             outbox=self._segment is not None,
+            line=self._line,
+            generation=self._generation,
+            held=self._outbox_index,
         )
         welcome, _ = self._talk().ask(hello, expect=Welcome)
         self._line, self._generation = welcome.line, welcome.generation
@@ -155,20 +161,33 @@ class Client:
         self.settings = ServerSettings.from_json(welcome.settings)
 
     def _greet_again(self, message: Message) -> Message:
-        """Say hello on a connection the server does not know, and renew the generation of a push that was refused.
+        """Say hello to a server that does not know this connection, because it was cut or because the server is another
+        one on the same segment, and renew the generation of a push that was refused.
 
-        A push that had been applied before the connection was cut is answered here.
+        A push that had been applied before is answered here; one that had been accepted for a synchronous round which
+        was lost with the server is sent once more.
         """
         if isinstance(message, Hello):
             raise PushRefused("protocol", "the server refuses to know this connection")
         self._hello()
+        self._lifeline = follow(self._address, self._lifeline, self._line, self._generation)
         if self._local is not None:
             self._local.generation = self._generation
+        self._accept_again()
         if not isinstance(message, Push):
             return message
         if message.clock <= self.clock:
             return Ack(status="duplicate", clock=message.clock, version=self.version)
         return replace(message, generation=self._generation)
+
+    def _accept_again(self) -> None:
+        if self._accepted is None:
+            return
+        push, payload = self._accepted
+        if self.clock < push.clock:
+            push = replace(push, generation=self._generation, pull=False)
+            self._talk().ask(push, payload, expect=Ack)
+            self.clock = push.clock
 
     def _join_segment(self) -> None:
         layout = self.layout
@@ -276,9 +295,7 @@ class Client:
         pull: bool,
     ) -> None:
         talk = self._talk()
-        if self._round_open:
-            talk.ask(Pull(purpose="evaluate", clock=self.clock, weights=False), expect=Weights)
-            self._round_open = False
+        self._await_round()
         payload = self._vectors.frames(gradient, state, scale, opaque)
         push = Push(
             generation=self._generation,
@@ -290,6 +307,12 @@ class Client:
             pull=pull,
         )
         self._in_flight = (push, payload, talk.send(push, payload))
+
+    def _await_round(self) -> None:
+        """Wait until the synchronous round of the last push has been applied."""
+        if self._accepted is not None:
+            self._talk().ask(Pull(purpose="evaluate", clock=self.clock, weights=False), expect=Weights)
+            self._accepted = None
 
     def _apply(
         self,
@@ -363,7 +386,7 @@ class Client:
         self._in_flight = None
         self.clock = push.clock
         if isinstance(reply, Ack):
-            self._round_open = self.settings.mode == "synchronous"
+            self._accepted = (push, payload) if self.settings.mode == "synchronous" else None
             self.version = reply.version
             return Receipt(reply.status, reply.version), None
         return Receipt(reply.status, reply.pushed), self._turn(reply, frames, out, opaque)
@@ -409,7 +432,7 @@ class Client:
         self, reply: Weights, frames: Sequence[Frame], out: Float32Array | None, opaque: ByteArray | None
     ) -> Turn:
         """The turn a reply gives, with the weights in ``out`` and ``opaque``."""
-        self._round_open = False
+        self._accepted = None
         self.version = reply.version
         if self._store is not None:
             self._store.set_learning_rate(reply.server_learning_rate)
@@ -432,8 +455,12 @@ class Client:
             opaque[:] = np.frombuffer(frames[-1], np.uint8)
 
     def report(self, report: Report, *metric_states: Sequence[NDArray[Any]]) -> None:
-        """Tell the driver what this partition has done, for 'epoch' with the states of its metrics."""
+        """Tell the driver what this partition has done, for 'epoch' with the states of its metrics.
+
+        In synchronous mode the round of the last push is waited for, so that what is reported has been applied.
+        """
         self.wait()
+        self._await_round()
         self._talk().ask(report, [pack_arrays(state) for state in metric_states], expect=Ack)
 
     def observe(self, seen: int) -> tuple[Observed, Report | None, list[list[NDArray[Any]]]]:
@@ -487,4 +514,9 @@ class Client:
     def _talk(self) -> Conversation:
         if self._conversation is None:
             raise RuntimeError("the client is closed")
+        if self._conversation.inherited:
+            raise RuntimeError(
+                "the client: expected to be used in the process that connected, got a fork of it; connect again in "
+                f"process {os.getpid()}"
+            )
         return self._conversation

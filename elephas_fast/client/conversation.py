@@ -67,12 +67,15 @@ class Conversation:
         self._patience = patience
         self._while_silent = while_silent
         self._last_request = random.getrandbits(32)
-        self._channel = Channel(endpoint, address.socket_key)
+        self._channel = Channel(endpoint, address.key, encrypted=address.encrypted)
 
     def send(self, message: Message, payload: Sequence[Frame] = ()) -> int:
-        """Send a request and return its number. ``payload`` must stay unchanged until the reply has come."""
+        """Send a request and return its number. ``payload`` must stay unchanged until the reply has come.
+
+        What cannot be sent, because the connection is lost, is as lost as what was on its way.
+        """
         self._last_request += 1
-        self._channel.send(encode(message, payload, request=self._last_request), self.timeout)
+        self._channel.send(encode(message, payload, request=self._last_request), min(self.timeout, _RESEND_FIRST))
         return self._last_request
 
     def ask(
@@ -89,7 +92,7 @@ class Conversation:
         expect: Expected,
         into: Float32Array | None = None,
     ) -> tuple[Any, list[Frame]]:
-        """The reply, of type ``expect``, to a request sent before.
+        """The reply, of type ``expect``, to a request sent before: the first good one, however often it was sent again.
 
         ``into``: takes a vector that comes in parts, which are copied as they come. Raises ``ServerUnreachable`` after
         the deadline and ``PushRefused`` for an error reply.
@@ -97,11 +100,12 @@ class Conversation:
         lost_at = time.monotonic() + self.timeout
         late_at = time.monotonic() + self._patience
         pause = _RESEND_FIRST + sum(map(len, payload)) / _SLOW_LINK
-        reason = ""
+        reason = damage = ""
+        first = request
         while True:
             now = time.monotonic()
             if now > lost_at:
-                raise self._unreachable(f"does not answer for {self.timeout:.0f} s")
+                raise self._unreachable(f"does not answer for {self.timeout:.0f} s{damage}")
             if now > late_at:
                 raise self._unreachable(f"keeps this worker waiting ({reason}) for {self._patience:.0f} s")
             frames = self._channel.receive(min(pause, lost_at - now, late_at - now))
@@ -111,50 +115,79 @@ class Conversation:
                 if self._while_silent is not None:
                     self._while_silent()
                 pause = min(_RESEND_MOST, pause * 2) * random.uniform(0.75, 1.0)
+                self._channel.renew()
                 request = self.send(message, payload)
                 continue
-            reply, reply_payload = decode(frames)
-            if reply.request != request:
+            try:
+                reply, reply_payload = decode(frames)
+            except ProtocolError as error:  # as good as lost: the request is sent again
+                damage = f" with what can be read ({error})"
                 continue
-            if isinstance(reply, Weights) and reply.in_parts and not self._collect(request, into):
-                request = self.send(message, payload)
+            earlier = first <= reply.request < request and not isinstance(reply, Error)
+            if reply.request != request and not earlier:
                 continue
+            if isinstance(reply, Part):  # of a vector that was given up
+                lost_at = time.monotonic() + self.timeout
+                continue
+            parted = isinstance(reply, Weights) and reply.in_parts
+            complete = not parted or self._collect(reply.request, into, pause)
             lost_at = time.monotonic() + self.timeout
+            if not complete:
+                pause = min(_RESEND_MOST, pause * 2)
+                self._channel.renew()
+                request = self.send(message, payload)
+                continue
             if isinstance(reply, expect):
                 return reply, reply_payload
             if isinstance(reply, Wait):
                 reason = reply.reason
+                if earlier:
+                    continue
             elif isinstance(reply, Error) and reply.code == "hello":
                 message = self._greet(message)
                 if isinstance(message, expect):
                     return message, []
+                first = self._last_request + 1
             elif isinstance(reply, Error):
                 raise PushRefused(reply.code, reply.text)
             else:
                 raise PushRefused("protocol", f"expected {_names(expect)}, got {type(reply).__name__}")
             request = self.send(message, payload)
 
-    def _collect(self, request: int, into: Float32Array | None) -> bool:
-        """Copy the parts of a vector as they come; ``False`` if the rest of them does not."""
+    def _collect(self, request: int, into: Float32Array | None, pause: float) -> bool:
+        """Copy the parts of a vector as they come; ``False`` if one is lost, damaged, or does not come for ``pause``
+        seconds."""
         if into is None:
             raise PushRefused("protocol", "expected no weights, got a vector in parts")
         at = 0
         while at < len(into):
-            frames = self._channel.receive(_RESEND_FIRST)
+            frames = self._channel.receive(pause)
             if frames is None:
                 return False
-            part, payload = decode(frames)
+            try:
+                part, payload = decode(frames)
+            except ProtocolError:
+                return False
             if part.request != request:
                 continue
             count = len(payload[0]) // 4 if payload else 0
             if not isinstance(part, Part) or part.offset != at or not 0 < count <= len(into) - at:
-                raise PushRefused("protocol", f"expected the part of the weights from element {at} on, got {part}")
+                return False  # the connection was cut, and some are lost
             copy_floats(payload[0], into[at : at + count])
             at += count
         return True
 
+    @property
+    def inherited(self) -> bool:
+        """Whether this process is a fork of the one that connected."""
+        return self._channel.inherited
+
     def close(self) -> None:
-        """Say goodbye and see it answered, within half a second: what is unsent when a channel closes is dropped."""
+        """Say goodbye and see it answered, within half a second: what is unsent when a channel closes is dropped. In a
+        fork of the process that connected nothing is said."""
+        if self.inherited:
+            self._channel.close()
+            return
         goodbye = Goodbye(request=self._last_request + 1)
         self._channel.send(encode(goodbye), 0.1)
         deadline = time.monotonic() + _LEAVE_SECONDS

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import Final
 
 from elephas_fast.client.conversation import PushRefused
 from elephas_fast.store import Segment
-from elephas_fast.transport import Address, Lifeline, TransportError, receive
+from elephas_fast.transport import Address, Lifeline, TransportError, here, receive
+
+_PATIENCE: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -19,8 +23,9 @@ class Road:
     lifeline: Lifeline | None = None
 
 
-def find_road(address: Address, transport: str) -> Road:
-    """The way called ``transport``, or with ``'auto'`` the first that works of shm, ipc, tcp, inproc.
+def find_road(address: Address, transport: str, patience: float = 0.0) -> Road:
+    """The way called ``transport``, or with ``'auto'`` the first that works of shm, ipc, tcp, inproc; ``patience``:
+    seconds to wait for the memory of a server on this host that is being started again.
 
     Raises ``TransportError`` where none leads to the server and ``PushRefused`` for a wrong key.
     """
@@ -29,7 +34,7 @@ def find_road(address: Address, transport: str) -> Road:
         if endpoint is None:
             continue
         if scheme == "shm":
-            road = _shared(address, endpoint)
+            road = _shared(address, endpoint, patience if _is_near(address) else 0.0)
             if road is not None:
                 return road
         elif not (scheme == "ipc" and transport == "auto" and address.endpoint("shm")):
@@ -39,13 +44,35 @@ def find_road(address: Address, transport: str) -> Road:
     raise TransportError(f"transport: {transport!r} does not lead to the server (it offers {offered})")
 
 
-def _shared(address: Address, endpoint: str) -> Road | None:
+def follow(address: Address, lifeline: Lifeline | None, line: int, generation: int) -> Lifeline | None:
+    """The lifeline of a client on the server's host after another hello, in the place of the one it had."""
+    endpoint = address.endpoint("shm")
+    if lifeline is None or endpoint is None:
+        return lifeline
+    given = receive(endpoint, address.key, _PATIENCE)
+    if given is None:
+        return lifeline
+    os.close(given[0])
+    lifeline.close()
+    given[1].introduce(line, generation)
+    return given[1]
+
+
+def _is_near(address: Address) -> bool:
+    return bool(address.place) and address.place == here()
+
+
+def _shared(address: Address, endpoint: str, patience: float) -> Road | None:
     try:
-        given = receive(endpoint, address.key)
+        given = receive(endpoint, address.key, patience)
     except PermissionError as error:
         raise PushRefused("key", str(error)) from None
     if given is None:
         return None
     messages = address.endpoint("ipc")
     assert messages is not None
-    return Road("shm", messages, Segment.attach(given[0]), given[1])
+    try:
+        return Road("shm", messages, Segment.attach(given[0]), given[1])
+    except BaseException:
+        given[1].close()
+        raise

@@ -47,6 +47,11 @@ class DriverCallbacks:
         rate = self._learning_rate()
         return 0.0 if rate == self._first_learning_rate else rate
 
+    @property
+    def learning_rates(self) -> tuple[float, float]:
+        """Of the model's optimizer: as it was at first, and now; 0 where it follows a schedule."""
+        return self._first_learning_rate, self._learning_rate()
+
     def _learning_rate(self) -> float:
         """0 where the optimizer follows a schedule, which callbacks cannot change."""
         optimizer = self._model.optimizer
@@ -59,6 +64,14 @@ class DriverCallbacks:
     def train_begin(self) -> None:
         """Before the first epoch."""
         self._list.on_train_begin()
+
+    def go_on(self, epochs: int, history: Mapping[str, Sequence[float]], rates: tuple[float, float]) -> None:
+        """After ``train_begin``: ``epochs`` have been trained before, with this ``history``; callbacks had changed the
+        learning rate from the first of ``rates`` to the second, which holds again unless the model has another."""
+        self.history.epoch.extend(range(epochs))
+        self.history.history.update({name: list(values) for name, values in history.items()})
+        if rates[0] != rates[1] and rates[0] == self._first_learning_rate:
+            self._model.optimizer.learning_rate = rates[1]
 
     def epoch_begin(self, epoch: int) -> None:
         """Before an epoch, counted from 0."""

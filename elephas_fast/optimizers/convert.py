@@ -51,7 +51,10 @@ def get(identifier: Any, kwargs: Mapping[str, Any] | None = None) -> Optimizer:
         registered = identifier.get("registered_name")
         if registered and registered != identifier.get("class_name"):
             raise _unsupported(registered)
-        return _from_keras(str(identifier.get("class_name")), identifier.get("config") or {})
+        config = identifier.get("config") or {}
+        if not isinstance(config, Mapping):
+            raise ValueError(f"optimizer: expected its config as a dict, got {type(config).__name__}")
+        return _from_keras(str(identifier.get("class_name")), config)
     if callable(getattr(identifier, "get_config", None)) and not isinstance(identifier, type):
         kind = type(identifier)
         if not kind.__module__.startswith(_HOMES):

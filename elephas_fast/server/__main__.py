@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 from dataclasses import replace
@@ -19,12 +20,14 @@ from elephas_fast.config import ServerSettings
 from elephas_fast.layout import Layout
 from elephas_fast.server.server import ParameterServer
 from elephas_fast.store import ParameterStore, Segment
-from elephas_fast.transport import Address, Handover, Listener, Notice
+from elephas_fast.transport import Address, Handover, Listener, Notice, here
 
 
 def main() -> int:
     """Run one server until the lifeline ends. The exit status is 0 unless it could not start."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each client takes one or two
     try:
         task = json.loads(sys.stdin.readline())
         run(task)
@@ -50,14 +53,14 @@ def run(task: dict[str, Any]) -> None:
     key = bytes.fromhex(task["key"])
     sockets = [e for e in task["endpoints"] if not e.startswith("shm://")]
     shared = [e for e in task["endpoints"] if e.startswith("shm://")]
-    address = Address(tuple(task["endpoints"]), key, task["security"])
-    listener = Listener(sockets, task["max_message_bytes"], address.socket_key)
+    address = Address(tuple(task["endpoints"]), key, task["security"], here())
+    listener = Listener(sockets, task["max_message_bytes"], key, encrypted=address.encrypted)
     segment_fd = store.segment.fd
     assert segment_fd is not None
     handover = Handover(shared[0], segment_fd, key) if shared else None
     endpoints = listener.endpoints + shared
     notice = Notice(replace(address, endpoints=tuple(endpoints))) if task["published"] else None
-    server = ParameterServer(store, settings, listener, key, handover)
+    server = ParameterServer(store, settings, listener, key, handover, task["journal_fd"])
     parent = os.getppid()
 
     def lifeline() -> None:

@@ -11,7 +11,7 @@ not hold back those with a longer one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -59,6 +59,24 @@ class Gate:
         if newcomer:
             self._came_at[member] = self.round
 
+    def restore(self, members: Iterable[tuple[int, int, int, bool]]) -> None:
+        """Go on with the members another gate had: (line, rounds, the round it came at, whether it has left).
+
+        The current round is the first that a member still has to push for, or the last there was if all have left.
+        """
+        for member, rounds, came_at, left in members:
+            self._rounds[member] = rounds
+            self._came_at[member] = came_at
+            if left:
+                self._left.add(member)
+        reached = {m: self._global_round(m, self.applied(m)) for m, rounds in self._rounds.items() if rounds}
+        behind = [number for m, number in reached.items() if m not in self._left]
+        self.round = min(behind, default=max(reached.values(), default=0))
+
+    def came_at(self, member: int) -> int:
+        """The round from which on a member counts its own."""
+        return self._came_at.get(member, 0)
+
     def leave(self, member: int) -> None:
         """A member has no more rounds to give; nobody waits for it any more."""
         self._left.add(member)
@@ -68,7 +86,11 @@ class Gate:
         if not self._complete():
             return []
         within = self.round % self._longest()
-        return sorted(m for m, rounds in self._rounds.items() if rounds > within and m not in self._left)
+        return sorted(
+            m
+            for m, rounds in self._rounds.items()
+            if rounds > within and m not in self._left and self._global_round(m, self.applied(m)) <= self.round
+        )
 
     def round_complete(self, pushed: Collection[int]) -> bool:
         """Whether the current synchronous round has all the pushes it waits for; those who left need not push."""
@@ -111,4 +133,4 @@ class Gate:
 
     def _global_round(self, member: int, clock: int) -> int:
         epoch, within = divmod(clock, max(1, self._rounds.get(member, 1)))
-        return self._came_at.get(member, 0) + epoch * self._longest() + within
+        return self.came_at(member) + epoch * self._longest() + within

@@ -66,6 +66,9 @@ class ParameterServer:
         listener: bound sockets; the caller closes them.
         key: what a client must show in its hello.
         handover: gives the store's segment to clients on this host; ``None`` if the store is not shared.
+        journal: an open file for reports that a server which follows this one has to know; see ``Reports``.
+
+    On a segment that another server has served before, it goes on where that one was when it was killed.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class ParameterServer:
         listener: Listener,
         key: bytes,
         handover: Handover | None = None,
+        journal: int | None = None,
     ) -> None:
         self.running = True
         self._store = store
@@ -82,8 +86,10 @@ class ParameterServer:
         self._listener = listener
         self._pending: dict[int, Contribution] = {}
         self._parked: list[_Parked] = []
-        self._reports = Reports()
+        self._reports = Reports(store.header, journal)
         self._gate = Gate(settings.workers, settings.mode == "synchronous", settings.staleness, store.ledger.applied)
+        self._gate.restore(store.ledger.members())
+        self._obey(store.header.kept_orders())
         self._mean = Mean(store.layout.size, settings.threads)
         self._sessions = Sessions(store, settings, self._gate, listener, key, handover, self._drop)
 
@@ -93,6 +99,9 @@ class ParameterServer:
             for peer, frames in self._listener.messages(self._pause()):
                 self._answer(peer, frames)
             self._unpark()
+            for line in self._sessions.lost():
+                self._leave(line)
+                self._store.ledger.close_line(line)
 
     def _pause(self) -> float:
         """Seconds to wait for a message. Workers on this host apply their rounds themselves and send none, so whether a
@@ -127,6 +136,7 @@ class ParameterServer:
         session = self._sessions.find(peer)
         if session is None:
             raise Refused("hello", "expected Hello as the first message of a connection")
+        self._sessions.heard(session)
         match message:
             case Push():
                 return self._push(session, message, payload)
@@ -137,10 +147,9 @@ class ParameterServer:
             case Observe(seen=seen):
                 return self._observed(seen)
             case Steer():
-                self._gate.orders = Orders(
-                    message.released, message.stop_at, message.learning_rate, message.server_learning_rate
-                )
-                self._store.set_learning_rate(message.server_learning_rate)
+                orders = (message.released, message.stop_at, message.learning_rate, message.server_learning_rate)
+                self._store.header.keep_orders(*orders)
+                self._obey(orders)
             case Close():
                 self._store.stop_accepting()
             case Goodbye():
@@ -157,8 +166,7 @@ class ParameterServer:
             raise Refused("closed", "the fit has ended and takes no more updates")
         verdict = store.ledger.check(mark)
         if verdict == "fenced":
-            store.count(Counter.FENCED)
-            raise Refused("fenced", f"a newer attempt of partition {session.line} has taken over")
+            raise self._fenced(session)
         pending = self._pending.get(session.line)
         if verdict == "duplicate" or (pending is not None and pending.mark.clock == push.clock):
             store.count(Counter.DUPLICATE)
@@ -231,10 +239,17 @@ class ParameterServer:
     def _pull(self, session: Session, pull: Pull) -> Replies:
         if pull.purpose not in ("train", "evaluate", "observe"):
             raise ProtocolError(f"Pull.purpose: expected train, evaluate or observe, got {pull.purpose}")
+        if pull.purpose != "observe" and self._lost(session, pull.clock):
+            raise Refused("hello", f"round {pull.clock} was lost with another server: say hello and push it again")
         if self._why_wait(session, pull):
             self._parked.append(_Parked(session.peer, pull, time.monotonic()))
             return ()
         return self._current(session, pull.clock, training=pull.purpose == "train", wanted=pull.weights)
+
+    def _lost(self, session: Session, clock: int) -> bool:
+        """Whether a round was accepted by a server before this one and lost with it: only a hello tells its sender."""
+        synchronous, line = self._settings.mode == "synchronous", session.line
+        return synchronous and line not in self._pending and clock > self._store.ledger.applied(line)
 
     def _why_wait(self, session: Session, pull: Pull) -> str:
         training = pull.purpose == "train"
@@ -283,12 +298,28 @@ class ParameterServer:
             else:
                 self._parked.append(entry)
 
+    def _obey(self, orders: tuple[int, int, float, float] | None) -> None:
+        """Take the driver's orders."""
+        if orders is not None:
+            self._gate.orders = Orders(*orders)
+            self._store.set_learning_rate(self._gate.orders.server_learning_rate)
+
     def _report(self, session: Session, report: Report, payload: list[Frame]) -> None:
+        if session.generation != self._store.ledger.generation(session.line):
+            raise self._fenced(session)
         self._reports.add(report, payload)
         if report.kind == "done":
-            self._store.ledger.finish(session.line)
-            self._gate.leave(session.line)
-            self._complete_round()
+            self._leave(session.line)
+
+    def _leave(self, line: int) -> None:
+        """Nobody waits for this member any more."""
+        self._store.ledger.finish(line)
+        self._gate.leave(line)
+        self._complete_round()
+
+    def _fenced(self, session: Session) -> Refused:
+        self._store.count(Counter.FENCED)
+        return Refused("fenced", f"a newer attempt of partition {session.line} has taken over")
 
     def _observed(self, seen: int) -> Replies:
         seen, frames, more = self._reports.after(seen)
@@ -301,12 +332,11 @@ class ParameterServer:
             pending.detach()
         self._sessions.drop(session)
         if not session.is_partition:
-            self._gate.leave(session.line)
             if pending is None:
                 self._store.ledger.close_line(session.line)
             else:
                 pending.orphan = True
-            self._complete_round()
+            self._leave(session.line)
 
     def close(self) -> None:
         """Close the connections this server opened itself. The caller closes listener, handover and store."""

@@ -9,21 +9,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import numpy as np
-
 from elephas_fast.client import Client, connect
 from elephas_fast.cluster import ParameterCluster
 from elephas_fast.config import TrainingConfig
-from elephas_fast.keras_bridge import check_rows, describe, layout_of, weights_of
+from elephas_fast.keras_bridge import check_rows, describe, layout_of, set_weights, weights_of
 from elephas_fast.keras_bridge.driver import DriverCallbacks, optimizer_slots, set_optimizer_slots
 from elephas_fast.layout import Float32Array, Layout
+from elephas_fast.optimizers import SGD
+from elephas_fast.optimizers import get as get_optimizer
 from elephas_fast.optimizers.constraints import can_project
+from elephas_fast.spark.checkpoints import Reached, begin, checkpoints_of, refuse_other_rows
 from elephas_fast.spark.epoch_loop import EpochLoop
 from elephas_fast.spark.job import Job
 from elephas_fast.spark.progress import Progress
 from elephas_fast.spark.slots import pool_of
 from elephas_fast.spark.source import Source
-from elephas_fast.store import Counter
+from elephas_fast.store import Counter, Snapshot
 from elephas_fast.worker import PartitionSummary, WorkerTask
 
 _POLL_SECONDS: Final = 0.05
@@ -73,7 +74,8 @@ def fit(request: FitRequest) -> FitResult:
 
     Raises, before the training job starts, ``ValueError`` or ``TypeError`` for input that cannot be trained on. If a
     worker fails the Spark error is raised and the model keeps its old weights. An interrupt cancels this fit's job
-    only and leaves the last weights in the model. In every case server, port and memory are gone on return.
+    only and leaves the last weights in the model. A resumed fit begins by putting the checkpoint's weights into the
+    model. In every case server, port and memory are gone on return.
     """
     return _Fit(request).run()
 
@@ -91,12 +93,24 @@ class _Fit:
             request.model, request.callbacks, epochs=self._config.epochs, verbose=self._config.verbose
         )
         self._progress = Progress(self._config.verbose, self._config.epochs)
+        optimizer = request.optimizer
+        self._rule = SGD(learning_rate=1.0) if optimizer is None else get_optimizer(optimizer)
+        self._checkpoints = checkpoints_of(
+            self._config, self._spec, self._source.partitions, self._rule.to_config(), self._progress.say
+        )
+        self._start, self._resumed = begin(self._config, self._checkpoints)
 
     def run(self) -> FitResult:
         """Train; see ``fit``."""
         config = self._config
+        if self._resumed is not None:
+            set_weights(self._model, self._layout, self._resumed.weights, self._resumed.opaque)
+            if self._start.epochs >= config.epochs:
+                return self._nothing_left(self._resumed)
         flat, opaque = weights_of(self._model, self._layout)
         with ExitStack() as stack:
+            if self._checkpoints is not None:
+                stack.callback(self._checkpoints.finish)
             pool = pool_of(self._source.surroundings.application)
             stack.enter_context(pool.take(self._source.tasks, self._source.slots, config.straggler_timeout))
             cluster = self._cluster(flat, opaque)
@@ -104,7 +118,8 @@ class _Fit:
             cluster.launch()
             self._check_first_row()
             cluster.start()
-            first_version = cluster.version
+            if self._resumed is None:
+                self._start.first_version = cluster.version
             observer = connect(
                 cluster.address,
                 transport=config.transport,
@@ -123,10 +138,13 @@ class _Fit:
                 job.cancel(_CANCEL_SECONDS)
                 if isinstance(error, KeyboardInterrupt):
                     loop.load_weights()
+                if self._resumed is not None:
+                    refuse_other_rows(error)
                 raise
             cluster.close()
             loop.end()
-            return self._result(cluster, loop, job.result(), cluster.version - first_version)
+            state = ServerState(cluster.settings.optimizer, cluster.version, cluster.slots)
+            return self._result(loop.reached, job.result(), state)
 
     def _check_first_row(self) -> None:
         """Raise ``ValueError`` where there is no row, or the first does not fit the model or its loss."""
@@ -145,6 +163,8 @@ class _Fit:
             partitions=self._source.partitions,
             rows=self._source.rows,
             validation_data=self._request.validation_data,
+            start=self._start,
+            checkpoints=self._checkpoints,
             cluster=cluster,
             observer=observer,
         )
@@ -155,7 +175,7 @@ class _Fit:
             flat,
             opaque=opaque,
             layout=_servable(self._layout, config.update),
-            optimizer=self._request.optimizer,
+            optimizer=self._rule,
             mode=config.mode,
             transport=config.transport,
             security=config.security,
@@ -169,7 +189,9 @@ class _Fit:
             state_rate=1.0 if config.mode == "synchronous" else 1.0 / self._source.partitions,
         )
         state = self._request.state
-        if self._by_model_optimizer:
+        if self._resumed is not None:
+            cluster.restore(self._resumed.version, self._resumed.slots, self._resumed.lines)
+        elif self._by_model_optimizer:
             cluster.restore(*optimizer_slots(self._model, self._layout))
         elif state is not None and state.optimizer == cluster.settings.optimizer:
             cluster.restore(state.version, state.slots)
@@ -185,8 +207,10 @@ class _Fit:
             cluster.address,
             self._spec,
             config,
-            config.seed if config.seed is not None else int(np.random.SeedSequence().generate_state(1)[0] >> 1),
+            self._start.seed,
             self._threads(),
+            self._start.epochs,
+            tuple(self._start.rows),
         )
         description = f"fit: {config.epochs} epochs, {config.mode}, {self._source.partitions} workers"
         job = self._source.job(task, description)
@@ -231,18 +255,22 @@ class _Fit:
             job.wait(_POLL_SECONDS)
         job.result()
 
-    def _result(
-        self, cluster: ParameterCluster, loop: EpochLoop, summaries: list[PartitionSummary], updates: int
-    ) -> FitResult:
+    def _nothing_left(self, resumed: Snapshot) -> FitResult:
+        """Of a fit whose epochs have all been trained before."""
+        self._callbacks.train_begin()
+        self._callbacks.go_on(self._start.epochs, self._start.history, self._start.rates)
+        self._callbacks.train_end()
+        return self._result(self._start, [], ServerState(self._rule.to_config(), resumed.version, resumed.slots))
+
+    def _result(self, reached: Reached, summaries: list[PartitionSummary], state: ServerState) -> FitResult:
         history = self._callbacks.history
-        history.faults = cluster.faults
+        history.faults = reached.faults
         history.partitions = sorted(summaries, key=lambda summary: summary.partition)
-        history.staleness = loop.staleness
-        history.updates = updates
-        state = ServerState(cluster.settings.optimizer, cluster.version, cluster.slots)
+        history.staleness = reached.staleness
+        history.updates = state.version - reached.first_version
         if self._by_model_optimizer:
             set_optimizer_slots(self._model, self._layout, state.version, state.slots)
-        return FitResult(history, loop.histories, state)
+        return FitResult(history, [logs or None for logs in reached.histories], state)
 
 
 def _check_weights_between_epochs(request: FitRequest) -> None:

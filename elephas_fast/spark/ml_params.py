@@ -15,7 +15,12 @@ from elephas_fast.optimizers import get as get_optimizer
 
 P = TypeVar("P", bound=Params)
 _MEANINGS: Final = {name: meaning for name, _, meaning in TrainingConfig.table()}
-_ALONE: Final[dict[str, dict[str, Any]]] = {"access": {"mode": "hogwild"}, "sync_every": {"mode": "synchronous"}}
+_ALONE: Final[dict[str, dict[str, Any]]] = {
+    "access": {"mode": "hogwild"},
+    "sync_every": {"mode": "synchronous"},
+    "checkpoint_every": {"checkpoint_dir": "."},
+    "resume": {"checkpoint_dir": "."},
+}
 
 
 def option(name: str) -> Param[Any]:
@@ -237,3 +242,6 @@ class HasTrainingOptions(Params):
     seed = option("seed")
     server_timeout = option("server_timeout")
     straggler_timeout = option("straggler_timeout")
+    checkpoint_dir = option("checkpoint_dir")
+    checkpoint_every = option("checkpoint_every")
+    resume = option("resume")

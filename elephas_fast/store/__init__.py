@@ -7,10 +7,25 @@ The other accesses are hogwild: writers share one buffer and wait for nobody.
 
 from __future__ import annotations
 
-from elephas_fast.store.header import Counter
-from elephas_fast.store.ledger import Ledger, Mark
+from elephas_fast.store.header import MOST_OUTBOXES, Counter, Header
+from elephas_fast.store.ledger import Ledger, Mark, Member
 from elephas_fast.store.segment import Segment, SegmentShape
+from elephas_fast.store.snapshot import Line, Snapshot
 from elephas_fast.store.store import ATOMIC, ParameterStore
 from elephas_fast.store.update import PushOutcome
 
-__all__ = ["ATOMIC", "Counter", "Ledger", "Mark", "ParameterStore", "PushOutcome", "Segment", "SegmentShape"]
+__all__ = [
+    "ATOMIC",
+    "MOST_OUTBOXES",
+    "Counter",
+    "Header",
+    "Ledger",
+    "Line",
+    "Mark",
+    "Member",
+    "ParameterStore",
+    "PushOutcome",
+    "Segment",
+    "SegmentShape",
+    "Snapshot",
+]

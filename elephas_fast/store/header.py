@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from enum import IntEnum
 from typing import Final, NoReturn
 
@@ -12,6 +13,11 @@ VERSION: Final = 16
 WRITING: Final = 24
 CLOSED: Final = 32
 RECORDS: Final = 64
+ORDERS: Final = 96
+REPORTS: Final = 104
+TAKEN: Final = 128
+MOST_OUTBOXES: Final = (512 - TAKEN) * 64
+EVERY_LINE: Final = 2**63
 
 
 class Counter(IntEnum):
@@ -24,6 +30,7 @@ class Counter(IntEnum):
     DAMAGED = 44
     LATE = 45
     RECLAIMED = 46
+    RESTARTED = 47
 
 
 class Header:
@@ -66,7 +73,46 @@ class Header:
         self.words.store(RECORDS + buffer * LINE_WORDS + 1, 0)
 
     def noted(self, buffer: int) -> tuple[int, int] | None:
-        """(line, clock) of a round that the ledger may not know of."""
+        """(line, clock) of a round that the ledger may not know of; line ``EVERY_LINE``: of each that has begun one."""
         at = RECORDS + buffer * LINE_WORDS
         clock = self.words.load(at + 1)
         return (self.words.load(at), clock) if clock else None
+
+    def keep_orders(self, released: int, stop_at: int, *rates: float) -> None:
+        """Keep the driver's orders for a server that follows this one."""
+        numbers = (released, stop_at, *struct.unpack("<2Q", struct.pack("<2d", *rates)))
+        self.words.store(ORDERS, 0)
+        for place, number in enumerate(numbers, ORDERS + 1):
+            self.words.store(place, number)
+        self.words.store(ORDERS, 1)
+
+    def kept_orders(self) -> tuple[int, int, float, float] | None:
+        """(released, stop_at, two learning rates) as they were kept; ``None`` before the first."""
+        if not self.words.load(ORDERS):
+            return None
+        released, stop_at, *rates = (self.words.load(ORDERS + 1 + place) for place in range(4))
+        local, server = struct.unpack("<2d", struct.pack("<2Q", *rates))
+        return released, stop_at, local, server
+
+    def next_report(self) -> int:
+        """A number for a report, greater by one each time."""
+        return self.words.add(REPORTS, 1)
+
+    @property
+    def journal_end(self) -> int:
+        """Bytes of the server's journal that are whole."""
+        return self.words.load(REPORTS + 1)
+
+    @journal_end.setter
+    def journal_end(self, end: int) -> None:
+        self.words.store(REPORTS + 1, end)
+
+    def taken(self, outbox: int) -> bool:
+        """Whether a client has this outbox."""
+        return bool(self.words.load(TAKEN + outbox // 64) >> outbox % 64 & 1)
+
+    def take(self, outbox: int, taken: bool) -> None:
+        """Note whether a client has this outbox, one of the first ``MOST_OUTBOXES``; by the one server."""
+        at, bit = TAKEN + outbox // 64, 1 << outbox % 64
+        now = self.words.load(at)
+        self.words.store(at, now | bit if taken else now & ~bit)

@@ -5,6 +5,9 @@ contiguous; the line keeps the last one applied (the high-water mark), so a push
 skips is refused. A generation is issued at each accepted hello and grows with it, so that a newer attempt of a Spark
 task fences the older. Attempts are ordered by Spark's ``taskAttemptId``, which is unique in an application;
 ``attemptNumber`` starts again at 0 when a stage is retried.
+
+What the server's gate knows of a member stands in its line too, so that a server that has been killed can be followed
+by another on the same segment.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ _GENERATION: Final = 1
 _APPLIED: Final = 2
 _BEGUN: Final = 3
 _DONE: Final = 4
+_OPEN: Final = 5
+_ROUNDS: Final = 6
+_CAME_AT: Final = 7
 
 Verdict = Literal["new", "duplicate", "fenced", "gap"]
 
@@ -32,6 +38,15 @@ class Mark(NamedTuple):
     line: int
     generation: int
     clock: int
+
+
+class Member(NamedTuple):
+    """Who takes part in the rounds: its line, its rounds in an epoch, the round it came at, whether it has left."""
+
+    line: int
+    rounds: int
+    came_at: int
+    left: bool
 
 
 class Ledger:
@@ -48,7 +63,8 @@ class Ledger:
     ) -> None:
         self._words = _core.Words(lines.reshape(-1))
         self._guard = guard
-        self._free = list(range(len(lines) - 1, -1, -1))
+        self._count = len(lines)
+        self._free: list[int] | None = None
 
     def close(self) -> None:
         """Let go of the segment's memory; nothing else may be called afterwards."""
@@ -56,10 +72,12 @@ class Ledger:
 
     def reserve(self, count: int) -> None:
         """Keep lines ``0 .. count-1`` for partitions, so that ``open_line`` never hands them out."""
-        self._free = [line for line in self._free if line >= count]
+        self._free = [line for line in range(self._count - 1, count - 1, -1) if not self.is_open(line)]
 
     def open_line(self) -> int | None:
         """A fresh line for a client that is no partition, or ``None`` when all are taken."""
+        if self._free is None:
+            self.reserve(0)
         if not self._free:
             return None
         line = self._free.pop()
@@ -67,17 +85,34 @@ class Ledger:
             for word in range(LINE_WORDS):
                 if word != _GENERATION:  # grows on: an earlier owner's generation must not become valid again
                     self._words.store(line * LINE_WORDS + word, 0)
+            self._words.store(line * LINE_WORDS + _OPEN, 1)
         return line
+
+    def is_open(self, line: int) -> bool:
+        """Whether a line was got from ``open_line`` and has not been given back."""
+        return self._words.load(line * LINE_WORDS + _OPEN) == 1
+
+    def is_open_at(self, line: int, generation: int) -> bool:
+        """Whether this is an open line whose owner got this generation."""
+        return line < self._count and self.is_open(line) and self.generation(line) == generation
+
+    def open_lines(self) -> list[int]:
+        """The lines that are open."""
+        return [line for line in range(self._count) if self.is_open(line)]
 
     def close_line(self, line: int) -> None:
         """Give back a line got from ``open_line``."""
-        self._free.append(line)
+        self._words.store(line * LINE_WORDS + _ROUNDS, 0)
+        self._words.store(line * LINE_WORDS + _OPEN, 0)
+        if self._free is not None:
+            self._free.append(line)
 
-    def hello(self, line: int, attempt: int) -> tuple[int, int] | None:
-        """Admit an attempt: ``(generation, last applied clock)``, or ``None`` if a newer attempt owns the line."""
+    def hello(self, line: int, attempt: int, *, lapsed: bool = False) -> tuple[int, int] | None:
+        """Admit an attempt: ``(generation, last applied clock)``, or ``None`` if a newer attempt owns the line, unless
+        the owner's lease has ``lapsed``."""
         at = line * LINE_WORDS
         with self._guard():
-            if self._words.load(at + _ATTEMPT) > attempt + 1:
+            if self._words.load(at + _ATTEMPT) > attempt + 1 and not lapsed:
                 return None
             self._words.store(at + _ATTEMPT, attempt + 1)
             generation = self._words.add(at + _GENERATION, 1) + 1
@@ -102,8 +137,13 @@ class Ledger:
         """Note that the round has been applied."""
         self._words.store(mark.line * LINE_WORDS + _APPLIED, mark.clock)
 
+    def commit_begun(self) -> None:
+        """Note that every round that has been begun has been applied: they were one synchronous round."""
+        for line in range(self._count):
+            self.abandon(line)
+
     def abandon(self, line: int) -> bool:
-        """Skip a round that was begun and never committed (its writer was killed). True if there was one."""
+        """Let the round pass that was begun and never committed (its writer was killed). True if there was one."""
         at = line * LINE_WORDS
         begun = self._words.load(at + _BEGUN)
         if begun <= self.applied(line):
@@ -119,10 +159,38 @@ class Ledger:
         """The clock of the last applied round; 0 before the first."""
         return self._words.load(line * LINE_WORDS + _APPLIED)
 
+    def rounds(self, line: int) -> int:
+        """The rounds of the line's owner in an epoch; -1 before it has joined."""
+        return self._words.load(line * LINE_WORDS + _ROUNDS) - 1
+
+    def restore(self, line: int, clock: int, rounds: int) -> None:
+        """Go on after round ``clock``, with an owner that has so many ``rounds`` in an epoch; before its hello."""
+        at = line * LINE_WORDS
+        self._words.store(at + _BEGUN, clock)
+        self._words.store(at + _APPLIED, clock)
+        self._words.store(at + _ROUNDS, rounds + 1)
+
+    def join(self, line: int, rounds: int, came_at: int) -> None:
+        """Note that the line's owner takes part: its rounds in an epoch, and the synchronous round it came at."""
+        at = line * LINE_WORDS
+        self._words.store(at + _CAME_AT, came_at)
+        self._words.store(at + _DONE, 0)
+        self._words.store(at + _ROUNDS, rounds + 1)
+
+    def members(self) -> list[Member]:
+        """Those who have joined and still have their line, ascending; what has been applied is noted before."""
+        load = self._words.load
+        with self._guard():
+            return [
+                Member(line, load(at + _ROUNDS) - 1, load(at + _CAME_AT), load(at + _DONE) == 1)
+                for line, at in enumerate(range(0, self._count * LINE_WORDS, LINE_WORDS))
+                if load(at + _ROUNDS)
+            ]
+
     def finish(self, line: int) -> None:
-        """Note that the partition has trained all its rounds."""
+        """Note that the line's owner has no more rounds to give."""
         self._words.store(line * LINE_WORDS + _DONE, 1)
 
     def finished(self, line: int) -> bool:
-        """Whether the partition has trained all its rounds."""
+        """Whether the line's owner has no more rounds to give."""
         return self._words.load(line * LINE_WORDS + _DONE) == 1

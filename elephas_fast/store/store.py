@@ -18,6 +18,7 @@ from elephas_fast.store.header import CLOSED, VERSION, WRITING, Counter, Header
 from elephas_fast.store.in_place import InPlace, kernel_access, stripe_of
 from elephas_fast.store.ledger import Ledger, Mark
 from elephas_fast.store.segment import Segment, SegmentShape
+from elephas_fast.store.snapshot import Line, Snapshot
 from elephas_fast.store.two_buffers import Settled, TwoBuffers
 from elephas_fast.store.update import FLOAT32, PushOutcome, check_opaque, check_vector
 
@@ -182,11 +183,11 @@ class ParameterStore:
             self._flat_optimizer = self._flatten(self.optimizer)
             self._writer.bind(self._flat_optimizer)
 
-    def restore(self, version: int, slots: Mapping[str, Float32Array]) -> None:
+    def restore(self, version: int, slots: Mapping[str, Float32Array], lines: Sequence[Line] = ()) -> None:
         """Go on from a version and slots that a store of this layout and optimizer had; before the first push.
 
-        ``slots``: float32[trainable_size] by Keras' names, copied; missing ones keep their first values. Raises
-        ``ValueError`` for a slot the optimizer does not have or of another size.
+        ``slots``: float32[trainable_size] by Keras' names, copied; missing ones keep their first values. ``lines``: of
+        the ledger, from the first on. Raises ``ValueError`` for a slot the optimizer does not have or of another size.
         """
         names = self._flat_optimizer.slot_names
         for name, values in slots.items():
@@ -197,8 +198,34 @@ class ParameterStore:
                 )
             for buffer in self.segment.slots:
                 _core.copy(np.ascontiguousarray(values, np.float32), buffer[names.index(name)])
+        for line, (clock, rounds) in enumerate(lines):
+            self.ledger.restore(line, clock, rounds)
         self._header.words.store(WRITING, version)
         self._header.words.store(VERSION, version)
+
+    def snapshot(self, lines: int) -> Snapshot:
+        """A copy of the store's state and of the first ``lines`` lines of its ledger, of one moment.
+
+        With atomic access pushes wait meanwhile; raises ``TimeoutError`` where another process keeps the lock. Hogwild
+        writers wait for nobody: take it while there are none, else it holds parts of the rounds under way.
+        """
+        layout = self.layout
+        flat, opaque = np.empty(layout.size, np.float32), np.empty(layout.opaque_size, np.uint8)
+        slots = {name: np.empty(layout.trainable_size, np.float32) for name in self._flat_optimizer.slot_names}
+        with self._settled.hold():
+            version, ledger = self.version, self.ledger
+            taken = [Line(ledger.applied(line), ledger.rounds(line)) for line in range(lines)]
+            buffer = version & 1 if self.access == ATOMIC else 0
+            _core.copy(self.segment.weights[buffer], flat)
+            for source, copy in zip(self.segment.slots[buffer], slots.values(), strict=True):
+                _core.copy(source, copy)
+            opaque[:] = self.segment.opaque[buffer]
+        return Snapshot(version, flat, opaque, slots, taken)
+
+    @property
+    def header(self) -> Header:
+        """The segment's live words."""
+        return self._header
 
     @property
     def version(self) -> int:
@@ -284,8 +311,9 @@ class ParameterStore:
 
     def skip(self, marks: Sequence[Mark]) -> None:
         """Commit marks whose update was refused: their rounds are over and change nothing."""
-        for mark in marks:
-            self.ledger.commit(mark)
+        with self._settled.hold():
+            for mark in marks:
+                self.ledger.commit(mark)
 
     def pull(self, out: Float32Array | None = None) -> Float32Array:
         """The weights, float32[size], copied into ``out`` or a new array; see ``read``."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from elephas_fast import _core
 from elephas_fast.layout import ByteArray, Float32Array, Layout
 from elephas_fast.optimizers import FlatOptimizer
-from elephas_fast.store.header import CLOSED, VERSION, WRITING, Counter, Header
+from elephas_fast.store.header import CLOSED, EVERY_LINE, VERSION, WRITING, Counter, Header
 from elephas_fast.store.ledger import Ledger, Mark
 from elephas_fast.store.segment import Segment
 from elephas_fast.store.update import Gradient, PushOutcome
@@ -49,7 +49,9 @@ class Settled:
         noted = self._header.noted(buffer)
         if noted is not None:
             line, clock = noted
-            if self._ledger.applied(line) < clock:
+            if line == EVERY_LINE:
+                self._ledger.commit_begun()
+            elif self._ledger.applied(line) < clock:
                 self._ledger.commit(Mark(line, 0, clock))
             self._header.forget(buffer)
 
@@ -123,8 +125,12 @@ class TwoBuffers:
                 self._move_opaque(target, opaque, opaque_out)
             if len(marks) == 1:
                 self._header.note(target, marks[0].line, marks[0].clock)
+            elif marks:
+                for mark in marks:
+                    self._ledger.begin(mark)
+                self._header.note(target, EVERY_LINE, 1)
             else:
-                self._header.note(target, 0, 0)
+                self._header.forget(target)
             self._words.store(VERSION, version + 1)
             for mark in marks:
                 self._ledger.commit(mark)

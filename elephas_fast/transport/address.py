@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import socket
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Address:
-    """The endpoints of one server by scheme, the fit's key, and whether its sockets are encrypted (``security``:
-    ``'curve'`` or ``'none'``).
+    """The endpoints of one server by scheme, the fit's key, whether its sockets are encrypted (``security``:
+    ``'curve'``) or only ask for the key (``'none'``), and on which host it is (``place``: see ``here``; empty where
+    that is not known).
 
     Small and picklable. Whoever has it may push: hand it on only in a Spark task's closure. Its ``repr`` leaves the
     key out.
@@ -18,11 +21,12 @@ class Address:
     endpoints: tuple[str, ...]
     key: bytes = field(repr=False)
     security: str = "curve"
+    place: str = ""
 
     @property
-    def socket_key(self) -> bytes | None:
-        """The key for channels to the server and its listener; ``None`` where they are not encrypted."""
-        return self.key if self.security == "curve" else None
+    def encrypted(self) -> bool:
+        """Whether channels to the server and its listener are."""
+        return self.security == "curve"
 
     def endpoint(self, scheme: str) -> str | None:
         """The endpoint of a scheme (``'tcp'``, ``'ipc'``, ``'shm'``, ``'inproc'``), or ``None``."""
@@ -47,6 +51,18 @@ def resolve_bind_host(host: str) -> str:
     except OSError as error:
         raise ValueError(f"host: cannot resolve {host!r} ({error}); set spark.driver.host to an address") from error
     return f"[{address[0]}]" if family == socket.AF_INET6 else str(address[0])
+
+
+def here() -> str:
+    """A token that two processes share if abstract Unix sockets of one can be reached by the other: of the running
+    kernel and the network namespace. Empty where the system does not tell."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            boot = file.read()
+        namespace = os.readlink("/proc/self/ns/net").encode()
+    except OSError:
+        return ""
+    return hashlib.sha256(boot + namespace).hexdigest()[:16]
 
 
 def is_this_host(host: str) -> bool:

@@ -14,11 +14,13 @@ import os
 import secrets
 import socket
 import struct
+import time
 from typing import Final
 
 _NONCE: Final = 32
 _TIMEOUT: Final = 2.0  # of the server, which serves nobody else meanwhile
 _PATIENCE: Final = 10.0  # of a client, whose server may be busy with a large update
+_AGAIN: Final = 0.05
 _OWNER: Final = struct.Struct("<QQ")
 SCHEME: Final = "shm://"
 
@@ -87,10 +89,11 @@ class Handover:
             _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if uid != os.getuid():
                 raise PermissionError(f"peer runs as uid {uid}")
+            deadline = time.monotonic() + _TIMEOUT
             peer.settimeout(_TIMEOUT)
             nonce = secrets.token_bytes(_NONCE)
             peer.sendall(nonce)
-            answer = _receive_exactly(peer, 2 * _NONCE)
+            answer = _receive_exactly(peer, 2 * _NONCE, deadline)
             if not hmac.compare_digest(answer[:_NONCE], _proof(self._key, b"client", nonce)):
                 raise PermissionError("peer does not know the key")
             socket.send_fds(peer, [_proof(self._key, b"server", answer[_NONCE:])], [self._fd])
@@ -105,19 +108,28 @@ class Handover:
         self._socket.close()
 
 
-def receive(endpoint: str, key: bytes) -> tuple[int, Lifeline] | None:
+def receive(endpoint: str, key: bytes, patience: float = 0.0) -> tuple[int, Lifeline] | None:
     """The taking side: ``(descriptor, connection to keep open)``.
 
-    ``None`` where there is no such listener, which is what a process on another host sees. Raises ``PermissionError``
-    where there is one but it, or we, do not know the key.
+    ``None`` where there is no such listener, which is what a process on another host sees, and what one sees for up to
+    a second while a server that was killed is followed by another: with ``patience`` it is asked again for as many
+    seconds. Raises ``PermissionError`` where there is one but it, or we, do not know the key.
     """
+    deadline = time.monotonic() + patience
+    while (given := _receive(endpoint, key)) is None and time.monotonic() < deadline:
+        time.sleep(_AGAIN)
+    return given
+
+
+def _receive(endpoint: str, key: bytes) -> tuple[int, Lifeline] | None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    deadline = time.monotonic() + _PATIENCE
     connection.settimeout(_PATIENCE)
     with contextlib.ExitStack() as stack:
         stack.callback(connection.close)
         try:
             connection.connect(_abstract(endpoint))
-            nonce = _receive_exactly(connection, _NONCE)
+            nonce = _receive_exactly(connection, _NONCE, deadline)
             mine = secrets.token_bytes(_NONCE)
             connection.sendall(_proof(key, b"client", nonce) + mine)
         except OSError:
@@ -147,9 +159,10 @@ def _proof(key: bytes, side: bytes, nonce: bytes) -> bytes:
     return hmac.digest(key, side + nonce, "sha256")
 
 
-def _receive_exactly(connection: socket.socket, count: int) -> bytes:
+def _receive_exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
     data = b""
     while len(data) < count:
+        connection.settimeout(max(1e-3, deadline - time.monotonic()))
         part = connection.recv(count - len(data))
         if not part:
             raise ConnectionResetError("peer closed the connection")

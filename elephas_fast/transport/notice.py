@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import stat
+from dataclasses import asdict
 from typing import Final
 
 from elephas_fast.transport.address import Address
@@ -31,7 +32,7 @@ class Notice:
         if endpoint is None:
             raise ValueError(f"address: expected one with a TCP port to be found by, got {address}")
         self._path = _path(_folder(make=True), int(endpoint.rpartition(":")[2]))
-        text = json.dumps({"endpoints": address.endpoints, "key": address.key.hex(), "security": address.security})
+        text = json.dumps({**asdict(address), "key": address.key.hex()})
         unfinished = f"{self._path}.{secrets.token_hex(8)}"
         self._fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
@@ -73,7 +74,8 @@ def find(port: int) -> Address:
                     os.unlink(path)
             raise missing
         found = json.loads(os.read(fd, _MAX_BYTES))
-        return Address(tuple(map(str, found["endpoints"])), bytes.fromhex(found["key"]), str(found["security"]))
+        endpoints, key = tuple(map(str, found["endpoints"])), bytes.fromhex(found["key"])
+        return Address(endpoints, key, str(found["security"]), str(found["place"]))
     except (KeyError, TypeError, ValueError):
         raise ConnectionError(f"{path}: expected what a parameter server wrote, got something else") from None
     finally:

@@ -73,7 +73,7 @@ class DeskClient:
         self._address, self._number, self._attempt = address, number, attempt
         self._lock = threading.Lock()
         self._requests = 0
-        self._channel = Channel(str(address), address.socket_key)
+        self._channel = Channel(str(address), address.key, encrypted=address.encrypted)
 
     def begin(self, worker: str) -> bool:
         """Say that the trial begins here; whether it is to end at once."""

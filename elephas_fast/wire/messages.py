@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 MAX_TEXT: Final = 1024
 MAX_LAYOUT: Final = 16 * 2**20
 MAX_FAULTS: Final = 64
@@ -41,7 +41,8 @@ class Message:
 @dataclass(frozen=True, kw_only=True)
 class Hello(Message):
     """First message of a connection. ``partition`` -1: a client that is no Spark partition; ``attempt`` orders the
-    attempts of one partition; ``rounds``: rounds of one epoch; ``outbox``: asks for the shared-memory path."""
+    attempts of one partition; ``rounds``: rounds of one epoch; ``outbox``: asks for the shared-memory path. ``line``,
+    ``generation``, ``held`` (its outbox): what the last welcome gave a client that goes on; -1, 0, -1 at first."""
 
     CODE = 1
     protocol: int = bounded(0, 2**16)
@@ -50,6 +51,9 @@ class Hello(Message):
     attempt: int = bounded(0, _U63)
     rounds: int = bounded(0, 2**40)
     outbox: bool
+    line: int = bounded(-1, 2**31, default=-1)
+    generation: int = bounded(0, _U63, default=0)
+    held: int = bounded(-1, 2**31, default=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +218,8 @@ class Goodbye(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Error(Message):
-    """A request that was refused. ``code``: protocol, key, layout, fenced, gap, closed, internal."""
+    """A request that was refused. ``code``: hello, protocol, key, fenced, finished, gap, closed, full,
+    internal."""
 
     CODE = 14
     code: str = sized(16)

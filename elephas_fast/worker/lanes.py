@@ -17,13 +17,19 @@ from elephas_fast.transport import Address
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """What a worker needs to know; travels in the closure of the Spark task, with the key that opens the server."""
+    """What a worker needs to know; travels in the closure of the Spark task, with the key that opens the server.
+
+    Of a resumed fit ``first_epoch`` is the first that has to be reported, and ``rows`` what each partition has to train
+    and to validate on, ``None`` where that is not known.
+    """
 
     address: Address
     spec: ModelSpec
     config: TrainingConfig
     seed: int
     threads: int
+    first_epoch: int = 0
+    rows: tuple[tuple[int, int] | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,18 @@ class Lane:
 
 
 def open_lane(task: WorkerTask, partition: int, train: Arrays, validation: Arrays, attempt: int) -> Lane:
-    """Introduce a partition to the server; the caller closes the lane's client."""
+    """Introduce a partition to the server; the caller closes the lane's client.
+
+    Raises ``ValueError`` where it has other rows than the fit that is resumed.
+    """
     config = task.config
+    expected = task.rows[partition] if task.rows else None
+    if expected is not None and expected != (train.rows, validation.rows):
+        raise ValueError(
+            f"resume: expected {expected[0]} rows to train on and {expected[1]} to validate on in partition "
+            f"{partition}, got {train.rows} and {validation.rows}; give the rows that the fit was begun with, or name "
+            "another checkpoint_dir"
+        )
     plan = rounds(train.rows, config.batch_size, config.frequency)  # type: ignore[arg-type]
     client = connect(
         task.address,

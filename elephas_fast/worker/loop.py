@@ -42,10 +42,10 @@ class Loop:
             self._leave(lane)
 
     def run(self) -> None:
-        """All epochs, until the last or until the driver says stop."""
+        """All epochs that are left, until the last or until the driver says stop."""
         self._settle()
         try:
-            for epoch in range(self._config.epochs):
+            for epoch in range(self._task.first_epoch, self._config.epochs):
                 if not self._train_epoch(epoch):
                     break
                 self._trainer.check_home()

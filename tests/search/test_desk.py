@@ -56,7 +56,7 @@ def test_a_trial_is_heard_answered_and_given_its_objective(opened):
 
 def test_without_the_key_there_is_no_answer_and_no_effect(opened):
     ear, desk = opened
-    channel = Channel(str(desk.address), desk.address.socket_key)
+    channel = Channel(str(desk.address), desk.address.key)
     for frames in (
         encode(TrialReport(key=b"wrong", trial=0, attempt=0, epoch=1, loss=1.0)),
         encode(Fetch(key=b"")),

@@ -30,6 +30,15 @@ class Crew:
         """Have one member begin to run ``function``."""
         self._members[index].connection.send((function, arguments))
 
+    def result(self, index: int, seconds: float) -> Any:
+        """What the function that was begun last by a member returned; an exception in it is raised here."""
+        return self._members[index].result(seconds)
+
+    @property
+    def pids(self) -> list[int]:
+        """The members' process ids."""
+        return [member.process.pid or 0 for member in self._members]
+
     def run(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], seconds: float) -> list[Any]:
         """The results of ``function`` for each tuple of ``arguments``, one member each, at the same time.
 

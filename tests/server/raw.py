@@ -21,7 +21,7 @@ class Raw:
     def __init__(self, address: Address, transport: str) -> None:
         endpoint = address.endpoint(transport)
         assert endpoint is not None
-        self._channel = Channel(endpoint, address.socket_key)
+        self._channel = Channel(endpoint, address.key, encrypted=address.encrypted)
         self._address = address
         self._request = 100
         self.generation = 0
@@ -50,17 +50,24 @@ class Raw:
 
     def ask(self, message: Message, payload: Sequence[Frame] = ()) -> Message:
         """The reply to a message."""
+        return self.ask_all(message, payload)[0]
+
+    def ask_all(self, message: Message, payload: Sequence[Frame] = ()) -> tuple[Message, list[Frame]]:
+        """The reply to a message, and its payload."""
         self._request += 1
-        reply = self.ask_frames(encode(replace(message, request=self._request), payload))
+        reply, frames = self._exchange(encode(replace(message, request=self._request), payload))
         assert reply.request == self._request
-        return reply
+        return reply, frames
 
     def ask_frames(self, frames: Sequence[Frame]) -> Message:
         """The reply to arbitrary frames."""
+        return self._exchange(frames)[0]
+
+    def _exchange(self, frames: Sequence[Frame]) -> tuple[Message, list[Frame]]:
         assert self._channel.send(frames, WAIT)
         reply = self._channel.receive(WAIT)
         assert reply is not None, "no reply"
-        return decode(reply)[0]
+        return decode(reply)
 
     def __enter__(self) -> Raw:
         return self

@@ -174,6 +174,7 @@ def test_a_place_taken_over_is_not_lost_when_its_former_owner_is_seen_to_go() ->
         assert cluster.version == 21
 
 
+@pytest.mark.fault(6)
 @pytest.mark.usefixtures("impatient")
 def test_a_connection_that_is_cut_loses_and_doubles_nothing() -> None:
     with (
@@ -207,6 +208,7 @@ def test_a_connection_that_is_cut_loses_and_doubles_nothing() -> None:
         np.testing.assert_array_equal(cluster.pull(), total.astype(np.float32))
 
 
+@pytest.mark.fault(7)
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("transport", "mode"), [("shm", "synchronous"), ("ipc", "asynchronous"), ("tcp", "asynchronous")]
@@ -260,6 +262,8 @@ REFUSALS: dict[str, Callable[[Raw], Any]] = {
 }
 
 
+@pytest.mark.fault(11)
+@pytest.mark.fault(12)
 @pytest.mark.parametrize("refused", REFUSALS.values(), ids=REFUSALS.keys())
 def test_a_known_client_that_breaks_the_protocol_is_refused(refused: Callable[[Raw], Any]) -> None:
     with ParameterCluster(np.zeros(4, np.float32), transport="inproc") as cluster:

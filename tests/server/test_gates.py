@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -86,13 +87,14 @@ def test_what_a_client_pushed_before_it_left_still_counts(transport: str) -> Non
 
 @pytest.mark.parametrize("transport", ["inproc", "shm", "tcp"])
 def test_the_last_round_of_partitions_that_finish_one_by_one_is_whole(transport: str) -> None:
-    with synchronous(3, transport=transport, partitions=3) as cluster:
-        clients = [connect(cluster.address, transport=transport, partition=p, rounds=1) for p in range(3)]
-        for partition, client in enumerate(clients):
+    def train(partition: int) -> int:
+        with connect(cluster.address, transport=transport, partition=partition, rounds=1, timeout=20.0) as client:
             client.push(3.0 * partition * ONES)
             client.report(done(partition))
-            client.close()
-        assert wait_until(lambda: cluster.version == 1, 10.0)
+            return cluster.version
+
+    with synchronous(3, transport=transport, partitions=3) as cluster, ThreadPoolExecutor(3) as together:
+        assert list(together.map(train, range(3))) == [1, 1, 1], "a worker ends when its last round has been applied"
         np.testing.assert_array_equal(cluster.pull(), -3 * ONES)
 
 

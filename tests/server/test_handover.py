@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -157,6 +158,7 @@ def raw(endpoint: str) -> socket.socket:
     return connection
 
 
+@pytest.mark.fault(13)
 @pytest.mark.parametrize("words", [b"", b"x", b"x" * 63, b"x" * 64, b"x" * 10_000])
 @pytest.mark.usefixtures("hurried")
 def test_a_peer_that_talks_otherwise_gets_nothing_and_delays_little(giver: Giver, words: bytes) -> None:
@@ -186,6 +188,22 @@ def test_a_peer_that_talks_otherwise_gets_nothing_and_delays_little(giver: Giver
     assert giver.refused == 2
 
 
+@pytest.mark.fault(13)
+@pytest.mark.usefixtures("hurried")
+def test_a_peer_that_talks_byte_by_byte_is_not_waited_for_longer(giver: Giver) -> None:
+    with raw(giver.endpoint) as connection:
+        began = time.monotonic()
+        sent = 0
+        with suppress(OSError):
+            while sent < 63:
+                connection.sendall(b"x")
+                sent += 1
+                time.sleep(0.1)
+        assert sent < 63
+        assert time.monotonic() - began < 3.0
+    assert wait_until(lambda: giver.refused == 1, 5.0)
+
+
 def test_a_proof_is_good_for_one_nonce_only(giver: Giver) -> None:
     with raw(giver.endpoint) as first, raw(giver.endpoint) as second:
         proof = hmac.digest(KEY, b"client" + first.recv(32), "sha256")
@@ -200,6 +218,7 @@ def test_a_proof_is_good_for_one_nonce_only(giver: Giver) -> None:
             os.close(fd)
 
 
+@pytest.mark.fault(23)
 def test_an_impostor_s_file_is_refused() -> None:
     endpoint = new_name()
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

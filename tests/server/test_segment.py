@@ -141,6 +141,7 @@ FOREIGN: dict[str, tuple[Callable[[], int], str]] = {
 }
 
 
+@pytest.mark.fault(23)
 @pytest.mark.parametrize(("make", "message"), FOREIGN.values(), ids=FOREIGN.keys())
 def test_a_file_that_is_no_segment_is_refused_and_closed(make: Callable[[], int], message: str) -> None:
     before = set(os.listdir("/proc/self/fd"))
@@ -162,6 +163,7 @@ def test_an_outbox_that_is_not_there_is_refused(index: int) -> None:
         segment.outbox(index)
 
 
+@pytest.mark.fault(23)
 def test_a_store_attaches_only_to_a_segment_of_its_own_kind() -> None:
     layout = Layout.vector(10)
     with ParameterStore(np.zeros(10, np.float32), Adam(), shared=True) as store:

@@ -95,6 +95,7 @@ POISONED = [
 ]
 
 
+@pytest.mark.fault(10)
 @pytest.mark.parametrize("on_nonfinite", ["reject", "raise"])
 @pytest.mark.parametrize(("at", "value", "access"), POISONED)
 def test_an_update_that_is_not_finite_changes_nothing(at: int, value: float, on_nonfinite: str, access: str) -> None:
@@ -356,3 +357,52 @@ def test_an_empty_vector_is_a_store() -> None:
     with ParameterStore(np.zeros(0, np.float32)) as store:
         assert store.push(np.zeros(0, np.float32)).version == 1
         assert store.pull().shape == (0,)
+
+
+@pytest.mark.parametrize("access", ["atomic", "stripes"])
+def test_a_store_goes_on_from_a_snapshot_with_its_ledger(access: str) -> None:
+    with ParameterStore(np.zeros(40, np.float32), Adam(learning_rate=0.1), access=access, lines=4) as first:
+        first.ledger.hello(1, attempt=7)
+        for clock in (1, 2, 3):
+            first.push(np.full(40, clock, np.float32), marks=[Mark(1, 1, clock)])
+        moment = first.snapshot(2)
+        assert (moment.version, [line.clock for line in moment.lines]) == (3, [0, 3])
+        with ParameterStore(moment.weights, Adam(learning_rate=0.1), access=access, lines=4) as second:
+            second.restore(moment.version, moment.slots, moment.lines)
+            assert second.ledger.hello(1, attempt=0) == (1, 3)
+            assert second.ledger.check(Mark(1, 1, 3)) == "duplicate"
+            assert not second.ledger.abandon(1)
+            for store in (first, second):
+                store.push(np.full(40, 4, np.float32), marks=[Mark(1, 1, 4)])
+            np.testing.assert_array_equal(first.pull(), second.pull())
+            assert first.version == second.version == 4
+
+
+def test_a_snapshot_is_of_one_moment_while_others_push() -> None:
+    """Each push subtracts one, so weights, version and clocks must tell the same number."""
+    lines = 3
+    enough = threading.Event()
+    with ParameterStore(np.zeros(5000, np.float32), SGD(learning_rate=1.0), lines=lines, shared=True) as store:
+        for line in range(lines):
+            store.ledger.hello(line, 0)
+
+        def push(line: int) -> None:
+            clock = 0
+            while not enough.is_set():
+                clock += 1
+                store.push(np.ones(5000, np.float32), marks=[Mark(line, 1, clock)])
+
+        threads = [threading.Thread(target=push, args=(line,)) for line in range(lines)]
+        for thread in threads:
+            thread.start()
+        moments = []
+        for _ in range(20):
+            moments.append(store.snapshot(lines))
+            time.sleep(0.002)
+        enough.set()
+        for thread in threads:
+            thread.join()
+    assert len({moment.version for moment in moments}) > 2
+    for moment in moments:
+        assert moment.version == sum(line.clock for line in moment.lines)
+        np.testing.assert_array_equal(moment.weights, -float(moment.version))

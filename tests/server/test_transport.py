@@ -200,6 +200,7 @@ def test_a_peer_that_has_gone_is_told_apart(scheme: str, nothing_left: None) -> 
     listener.close()
 
 
+@pytest.mark.fault(15)
 def test_a_place_that_is_taken_is_named(scheme: str, nothing_left: None) -> None:
     first = Listener([fresh(scheme)], LIMIT, key_of(scheme))
     with pytest.raises(TransportError, match="cannot listen on " + first.endpoints[0].replace(".", r"\.")):
@@ -255,6 +256,7 @@ def test_one_listener_serves_all_schemes_and_descriptors(nothing_left: None) -> 
     os.close(writable)
 
 
+@pytest.mark.fault(12)
 @pytest.mark.parametrize("scheme", ["ipc", "tcp", *ENCRYPTED])
 def test_a_frame_over_the_limit_is_never_delivered(scheme: str, nothing_left: None) -> None:
     listener = Listener([fresh(scheme)], 1000, key_of(scheme))
@@ -345,6 +347,7 @@ parents.close()
 """
 
 
+@pytest.mark.fault(18)
 def test_a_forked_child_makes_its_own_connection(nothing_left: None) -> None:
     with Echo("tcp") as echo:
         done = subprocess.run(

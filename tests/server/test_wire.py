@@ -41,8 +41,9 @@ from elephas_fast.wire import (
 )
 from elephas_fast.wire.codec import MAX_HEADER
 from elephas_fast.wire.messages import MAX_LAYOUT, MAX_TEXT, MESSAGES
+from tests.faults.damage import seal
 
-HELLO = Hello(request=1, protocol=2, key=b"kkkk", partition=-1, attempt=0, rounds=1, outbox=True)
+HELLO = Hello(request=1, protocol=3, key=b"kkkk", partition=-1, attempt=0, rounds=1, outbox=True)
 PUSH = Push(request=2, generation=1, clock=1, base_version=0, rows=32, outbox=False)
 ACK = Ack(request=2, status="applied", clock=1, version=1)
 OBSERVED = Observed(request=6, seen=129, more=True, version=65536, faults=(0, 1, 255, 256))
@@ -52,12 +53,12 @@ REPORT = Report(
 )  # fmt: skip
 
 # Written by hand from the MessagePack specification: 9x array, cc/cd/ce/cf uint 8 to 64, ax text, c4 bytes, cb float64,
-# c2 false, c3 true, ff -1.
+# c2 false, c3 true, ff -1. The checksum that ends a header is not written out.
 GOLDEN: list[tuple[Message, str]] = [
-    (HELLO, "98 01 01 02 c4 04 6b6b6b6b ff 00 01 c3"),
+    (HELLO, "9b 01 01 03 c4 04 6b6b6b6b ff 00 01 c3 ff 00 ff"),
     (
-        Hello(request=300, protocol=2, key=b"", partition=7, attempt=2**40, rounds=70000, outbox=False),
-        "98 01 cd012c 02 c400 07 cf0000010000000000 ce00011170 c2",
+        Hello(request=300, protocol=3, key=b"", partition=7, attempt=2**40, rounds=70000, outbox=False),
+        "9b 01 cd012c 03 c400 07 cf0000010000000000 ce00011170 c2 ff 00 ff",
     ),
     (
         Welcome(
@@ -111,9 +112,19 @@ GOLDEN: list[tuple[Message, str]] = [
 IDS = [f"{type(message).__name__}-{index}" for index, (message, _) in enumerate(GOLDEN)]
 
 
+def by_hand(body: bytes, *lengths: int) -> bytes:
+    """A header with its checksum: CRC-32 of the array and the frames' lengths, bit by bit (IEEE 802.3)."""
+    remainder = 0xFFFFFFFF
+    for byte in body + b"".join(length.to_bytes(8, "little") for length in lengths):
+        remainder ^= byte
+        for _ in range(8):
+            remainder = remainder >> 1 ^ (0xEDB88320 if remainder & 1 else 0)
+    return body + (remainder ^ 0xFFFFFFFF).to_bytes(4, "little")
+
+
 @pytest.mark.parametrize(("message", "text"), GOLDEN, ids=IDS)
 def test_golden_bytes(message: Message, text: str) -> None:
-    header = bytes.fromhex(text)
+    header = by_hand(bytes.fromhex(text))
     assert encode(message) == [header]
     for frame in (header, bytearray(header), memoryview(header)):
         assert decode([frame]) == (message, [])
@@ -126,13 +137,24 @@ def test_every_message_has_golden_bytes() -> None:
 
 @pytest.mark.parametrize(("message", "text"), GOLDEN, ids=IDS)
 def test_a_header_cut_anywhere_or_longer_by_anything_is_refused(message: Message, text: str) -> None:
-    header = bytes.fromhex(text)
-    for end in range(len(header)):
+    body = bytes.fromhex(text)
+    for end in range(len(body)):
         with pytest.raises(ProtocolError):
-            decode([header[:end]])
-    for extra in (b"\x00", b"\xc0", header):
+            decode([seal(body[:end])])
+    for extra in (b"\x00", b"\xc0", body):
         with pytest.raises(ProtocolError):
-            decode([header + extra])
+            decode([seal(body + extra)])
+
+
+@pytest.mark.parametrize("lengths", [(), (0,), (4,), (4, 0), (3, 9)])
+def test_the_checksum_covers_the_lengths_of_the_frames(lengths: tuple[int, ...]) -> None:
+    payload: list[Frame] = [bytes(length) for length in lengths]
+    header = encode(PUSH, payload)[0]
+    assert header == by_hand(bytes.fromhex("99 03 02 01 01 00 20 c2 c2 c2"), *lengths)
+    for wrong in ([], [b""], [b"", b""], [bytes(4)], [bytes(3), bytes(8)], [bytes(9), bytes(3)]):
+        if [len(frame) for frame in wrong] != list(lengths):
+            with pytest.raises(ProtocolError, match="header: expected a checksum"):
+                decode([header, *wrong])
 
 
 def test_payload_frames_are_passed_through_as_they_are() -> None:
@@ -149,7 +171,7 @@ def test_more_payload_than_the_message_has_is_refused(message: Message) -> None:
     most = type(message).PAYLOAD
     decode(encode(message, [b""] * most))
     with pytest.raises(ProtocolError, match=f"expected at most {most} payload frames, got {most + 1}"):
-        decode([*encode(message), *[b""] * (most + 1)])
+        decode([seal(bytes(encode(message)[0])[:-4], [b""] * (most + 1)), *[b""] * (most + 1)])
     with pytest.raises(ValueError, match=f"expected at most {most} payload frames"):
         encode(message, [b""] * (most + 1))
 
@@ -237,7 +259,7 @@ def test_a_field_out_of_its_bounds_is_refused_on_both_sides(message: Message, na
     assert not isinstance(ours.value, ProtocolError)
     values = [kind.CODE, *(getattr(wrong, f.name) for f in dataclasses.fields(kind))]
     with pytest.raises(ProtocolError, match=rf"{kind.__name__}\.{name}: expected"):
-        decode([msgpack.packb(values)])
+        decode([seal(msgpack.packb(values))])
 
 
 def packed(*values: Any) -> bytes:
@@ -298,8 +320,11 @@ HOSTILE: dict[str, list[bytes]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("sealed", [True, False])
 @pytest.mark.parametrize("frames", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_headers_are_refused_within_bounded_memory(frames: list[bytes]) -> None:
+def test_hostile_headers_are_refused_within_bounded_memory(frames: list[bytes], sealed: bool) -> None:
+    if sealed and frames:
+        frames = [seal(frames[0]), *frames[1:]]
     tracemalloc.start()
     try:
         with pytest.raises(ProtocolError) as raised:
@@ -319,11 +344,13 @@ def test_there_are_enough_hostile_cases() -> None:
 @given(st.lists(st.binary(max_size=200), max_size=4))
 @example([b"\x92\x0c\x00", b""])
 def test_random_frames_give_a_message_or_a_protocol_error(frames: list[bytes]) -> None:
+    if frames:
+        frames = [seal(frames[0], frames[1:]), *frames[1:]]
     try:
         message, payload = decode(frames)
     except ProtocolError:
         return
-    assert decode([encode(message)[0], *payload]) == (message, payload)
+    assert decode(encode(message, payload)) == (message, payload)
 
 
 anything = st.recursive(
@@ -342,7 +369,7 @@ def test_random_fields_give_a_message_or_a_protocol_error(code: int, values: lis
     except ValueError:  # a lone surrogate
         return
     try:
-        message, _ = decode([text])
+        message, _ = decode([seal(text)])
     except ProtocolError:
         return
     assert MESSAGES[code] is type(message)
@@ -355,7 +382,7 @@ def test_one_flipped_byte_gives_a_message_or_a_protocol_error(header: bytes, dat
     damaged = bytearray(header)
     damaged[at] ^= data.draw(st.integers(1, 255))
     try:
-        message, _ = decode([damaged])
+        message, _ = decode([seal(bytes(damaged))])
     except ProtocolError:
         return
     encode(message)

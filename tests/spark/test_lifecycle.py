@@ -95,16 +95,37 @@ def test_a_failing_worker_ends_the_fit_and_leaves_the_weights(sc):
     assert_nothing_left(within=20.0)
 
 
-def test_a_killed_server_ends_the_fit_with_its_address(sc):
+def kill_servers():
     import signal
 
+    for pid in own_leftovers()["servers"]:
+        os.kill(int(pid), signal.SIGKILL)
+
+
+@pytest.mark.fault(8)
+@pytest.mark.parametrize("mode", ["synchronous", "asynchronous", "hogwild"])
+def test_a_killed_server_is_followed_by_another_and_the_fit_goes_on(sc, mode):
+    import keras
+
+    rdd = to_simple_rdd(sc, np.ones((64, 4), np.float32), np.ones(64, np.float32))
+    history = SparkModel(tiny_model(), mode=mode, num_workers=2, frequency="batch", batch_size=8).fit(
+        rdd, epochs=6, verbose=0, callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: kill_servers())]
+    )
+    assert history.epoch == list(range(6))
+    assert history.faults["restarted"] >= 5
+    assert history.updates == (24 if mode == "synchronous" else 48)
+    assert_nothing_left(within=20.0)
+
+
+@pytest.mark.fault(8)
+def test_a_lost_server_ends_the_fit_with_its_address(sc, monkeypatch):
     import keras
 
     from elephas_fast.cluster import ServerLost
 
     def kill(epoch, logs):
-        for pid in own_leftovers()["servers"]:
-            os.kill(int(pid), signal.SIGKILL)
+        monkeypatch.setattr("sys.executable", "/bin/false")
+        kill_servers()
 
     rdd = to_simple_rdd(sc, np.ones((64, 4), np.float32), np.ones(64, np.float32))
     began = time.monotonic()

@@ -66,6 +66,15 @@ BAD: list[tuple[str, Any, type[Exception]]] = [
     ("server_timeout", 0, ValueError),
     ("server_timeout", None, TypeError),
     ("straggler_timeout", -1.0, ValueError),
+    ("checkpoint_dir", 3, TypeError),
+    ("checkpoint_dir", b"folder", TypeError),
+    ("checkpoint_dir", "", ValueError),
+    ("checkpoint_dir", "hdfs://host/folder", ValueError),
+    ("checkpoint_every", 0, ValueError),
+    ("checkpoint_every", 0.5, TypeError),
+    ("checkpoint_every", 2, ValueError),
+    ("resume", 1, TypeError),
+    ("resume", True, ValueError),
 ]
 
 
