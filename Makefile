@@ -1,11 +1,13 @@
 # make demo   sets up, trains on real data in all three modes, compares with plain Keras, draws demo/loss.png
 # make test   sets up, runs the linters and all tests, by two processes (WORKERS=0: by one)
+# make soak   the fault suite in its long form, MINUTES of it; goes on where the last call stopped
 # make lint | bench | clean
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+MINUTES ?= 120
 SUITES ?= kernels writers price transport step fit dropin search
 SOURCES := $(wildcard csrc/* elephas_fast/_core.p* elephas_fast/*.pxi) CMakeLists.txt pyproject.toml
 
@@ -17,13 +19,16 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PYSPARK_PYTHON := $(abspath $(BIN))/python
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test soak lint bench clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py --out demo
 
 test: lint
 	$(BIN)/python -m pytest tests -q -n $(WORKERS)
+
+soak: $(VENV)/.ready
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

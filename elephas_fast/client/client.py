@@ -468,9 +468,9 @@ class Client:
         reply, payload = self._talk().ask(Observe(seen=seen), expect=Observed)
         if not payload:
             return reply, None, []
-        report, _ = decode([payload[0]])
+        report, states = decode(payload)
         assert isinstance(report, Report)
-        return reply, report, [unpack_arrays(frame) for frame in payload[1:]]
+        return reply, report, [unpack_arrays(frame) for frame in states]
 
     def steer(
         self, *, released: int, stop_at: int, learning_rate: float = 0.0, server_learning_rate: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from elephas_fast.wire import Report
 
 MetricState = list[NDArray[Any]]
+
+log = logging.getLogger("elephas_fast")
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,13 @@ class EpochBook:
     partitions: int
     _epochs: dict[int, dict[int, PartitionEpoch]] = field(default_factory=dict)
     _progress: dict[int, dict[int, tuple[int, float]]] = field(default_factory=dict)
+    _rows: dict[int, int] = field(default_factory=dict)
 
     def take(self, report: Report, states: list[MetricState]) -> None:
         """Enter a report. A repeated report of an epoch (by a later attempt) does not replace one with rows."""
-        if report.kind == "progress":
+        if report.kind == "rows":
+            self._compare(report.partition, int(states[0][0][0]))
+        elif report.kind == "progress":
             self._progress.setdefault(report.epoch, {})[report.partition] = (report.rows, report.loss)
         elif report.kind == "epoch":
             reported = self._epochs.setdefault(report.epoch, {})
@@ -51,6 +57,17 @@ class EpochBook:
                     training,
                     validation,
                 )
+
+    def _compare(self, partition: int, digest: int) -> None:
+        """Log a warning where a later attempt of a partition has read other rows than the first, or in another
+        order."""
+        if self._rows.setdefault(partition, digest) != digest:
+            log.warning(
+                "partition %d was started again and its rows came in another order or with other values: every round "
+                "is still applied once, but some rows may be trained twice in an epoch and others not at all; cache "
+                "or sort the rows to keep their order",
+                partition,
+            )
 
     def complete(self, epoch: int) -> bool:
         """Whether every partition has reported this epoch."""

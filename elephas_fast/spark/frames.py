@@ -24,6 +24,7 @@ from elephas_fast.keras_bridge import ModelSpec
 from elephas_fast.spark.interpreter import use_driver_python
 from elephas_fast.spark.job import Job, mark_of
 from elephas_fast.spark.slots import task_slots
+from elephas_fast.spark.strict import whole
 from elephas_fast.spark.surroundings import of_session
 from elephas_fast.worker import PartitionSummary, WorkerTask, run_worker
 
@@ -153,7 +154,7 @@ def _train_function(
     def train(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         context = TaskContext.get()
         assert context is not None
-        arrays, held_out = read(batches, inputs=task.spec.inputs, outputs=task.spec.outputs, classes=classes)
+        arrays, held_out = read(whole(batches), inputs=task.spec.inputs, outputs=task.spec.outputs, classes=classes)
         lanes = range(context.partitionId(), partitions, tasks)
         parts = _parts(arrays, held_out, len(lanes), task.config.validation_split)
         numbered = ((lane, *part) for lane, part in zip(lanes, parts, strict=True))

@@ -16,6 +16,7 @@ from elephas_fast.keras_bridge import trainer_for
 from elephas_fast.transport import TransportError
 from elephas_fast.worker.lanes import Lane, PartitionSummary, WorkerTask, open_lane
 from elephas_fast.worker.loop import Loop
+from elephas_fast.worker.row_digest import tell_rows
 from elephas_fast.worker.whole_fit import WholeFit
 
 _LOOK_SECONDS: Final = 1.0
@@ -61,6 +62,8 @@ def run_worker(task: WorkerTask, partitions: Iterable[Rows], *, attempt: int) ->
                 trainer.reset(task.seed, single_batches=task.config.single_batches)
                 loop = WholeFit if task.config.sync_every == "fit" else Loop
                 try:
+                    for lane in lanes:
+                        tell_rows(lane, attempt)
                     loop(task, trainer, lanes, attempt).run()
                     break
                 except PushRefused as error:

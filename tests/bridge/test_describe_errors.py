@@ -91,6 +91,7 @@ def no_model(keras):
     return keras.layers.Dense(1)
 
 
+@pytest.mark.fault(32)
 @pytest.mark.parametrize(
     ("build", "message"),
     [

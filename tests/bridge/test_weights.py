@@ -63,6 +63,7 @@ def random_weights(model):
     return values
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
 def test_round_trip_leaves_dtype_and_value(keras, build):
     model = build(keras)
@@ -77,6 +78,7 @@ def test_round_trip_leaves_dtype_and_value(keras, build):
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
 def test_trainer_loads_and_returns_every_dtype(keras, build):
     """A round of no batches: nothing moved, so the delta is zero and state and opaque bytes come back as they went."""

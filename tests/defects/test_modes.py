@@ -80,6 +80,7 @@ def test_defect_15_hogwild_loses_no_update(sc):
     np.testing.assert_array_equal(kernel(network), np.full(width, 2 * rows * epochs * step, np.float32))
 
 
+@pytest.mark.fault(1)
 def test_defect_16_a_task_started_again_applies_no_round_twice():
     """A worker is killed amid a fit, in each mode; Spark starts its task again. The script fails where the number of
     updates is not that of an undisturbed fit, and says what is left at its end."""

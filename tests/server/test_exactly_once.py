@@ -101,6 +101,7 @@ def test_a_synchronous_push_sent_again_is_recognised_before_and_after_its_round(
         assert cluster.version == 1
 
 
+@pytest.mark.fault(3)
 @pytest.mark.parametrize("mode", ["synchronous", "asynchronous", "hogwild"])
 @pytest.mark.parametrize("transport", ["inproc", "shm", "ipc", "tcp"])
 def test_a_newer_attempt_fences_the_older_and_resumes_after_it(transport: str, mode: str) -> None:

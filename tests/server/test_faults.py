@@ -137,6 +137,7 @@ def test_a_server_program_that_is_missing_is_an_error(monkeypatch: pytest.Monkey
 # Clients that are killed
 
 
+@pytest.mark.fault(6)
 @pytest.mark.usefixtures("crew")  # with it comes the one process that multiprocessing keeps for itself
 @pytest.mark.parametrize("mode", ["hogwild", "asynchronous"])
 def test_others_go_on_when_a_client_is_killed_amid_a_push(mode: str) -> None:

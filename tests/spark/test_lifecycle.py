@@ -28,6 +28,7 @@ def test_fit_twice_goes_on(sc, digits, mode):
     assert_nothing_left()
 
 
+@pytest.mark.fault(19)
 def test_descriptors_and_threads_do_not_grow(sc):
     x, y = np.ones((16, 4), np.float32), np.ones(16, np.float32)
     rdd = to_simple_rdd(sc, x, y)
@@ -44,6 +45,7 @@ def test_descriptors_and_threads_do_not_grow(sc):
     assert after[1] <= before[1]
 
 
+@pytest.mark.fault(16)
 def test_four_fits_at_once_give_what_each_gives_alone(sc):
     rng = np.random.default_rng(0)
     data = [(rng.normal(size=(40, 4)).astype(np.float32), rng.normal(size=40).astype(np.float32)) for _ in range(4)]
@@ -77,6 +79,7 @@ def test_four_fits_at_once_give_what_each_gives_alone(sc):
     assert_nothing_left()
 
 
+@pytest.mark.fault(22)
 def test_a_failing_worker_ends_the_fit_and_leaves_the_weights(sc):
     def broken(pair):
         raise RuntimeError("this row cannot be read")
@@ -162,6 +165,7 @@ def run_script(name: str) -> str:
 NOTHING = "left: {'servers': set(), 'sockets': set(), 'threads': set(), 'shared memory': set()}"
 
 
+@pytest.mark.fault(21)
 def test_interrupt_and_fit_again():
     """An interrupt amid a fit keeps the last weights, and the next fit works at once."""
     output = run_script("interrupted.py")

@@ -21,6 +21,8 @@ def rdd_of(sc, sizes):
     return sc.parallelize(range(len(sizes)), len(sizes)).mapPartitionsWithIndex(rows)
 
 
+@pytest.mark.fault(26)
+@pytest.mark.fault(27)
 @pytest.mark.parametrize("mode", ["synchronous", "asynchronous", "hogwild"])
 @pytest.mark.parametrize("frequency", ["epoch", "batch", 2])
 def test_partitions_of_0_1_batch_and_more_train_every_row(sc, mode, frequency):
@@ -36,6 +38,7 @@ def test_partitions_of_0_1_batch_and_more_train_every_row(sc, mode, frequency):
     assert history.updates == 2 * expected
 
 
+@pytest.mark.fault(29)
 @pytest.mark.parametrize("mode", ["synchronous", "asynchronous", "hogwild"])
 def test_more_partitions_than_task_slots(sc, mode):
     sizes = [3, 9, 8, 0, 17, 5]
@@ -80,3 +83,15 @@ def test_validation_rows_are_the_last_of_each_partition(sc):
     )
     assert [(p.rows, p.validation_rows) for p in history.partitions] == [(7, 3), (15, 5)]
     assert "val_loss" in history.history
+
+
+@pytest.mark.fault(28)
+@pytest.mark.parametrize("mode", ["synchronous", "asynchronous", "hogwild"])
+def test_a_partition_a_hundred_times_larger_trains_all_its_rows_and_weighs_by_them(sc, mode):
+    sizes = [2, 200]
+    model = tiny_model()
+    history = SparkModel(model, mode=mode, frequency="batch").fit(
+        rdd_of(sc, sizes), epochs=2, batch_size=2, verbose=0, straggler_timeout=60.0
+    )
+    assert [p.rows for p in history.partitions] == sizes
+    assert history.updates == 2 * (100 if mode == "synchronous" else 101)
