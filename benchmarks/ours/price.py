@@ -54,8 +54,8 @@ class Place:
 
 
 KINDS: Final[dict[str, Callable[[Place], Callable[[], object]]]] = {
-    "push": lambda where: partial(where.push, finite=False),
-    "push, known to be finite": lambda where: partial(where.push, finite=True),
+    "delta": lambda where: partial(where.push, finite=True),
+    "gradient": lambda where: partial(where.push, finite=False),
     "bare": Place.bare,
 }
 

@@ -238,6 +238,7 @@ class Client:
         opaque: ByteArray | None = None,
         rows: int = 1,
         base_version: int | None = None,
+        finite: bool = False,
         wait: bool = True,
     ) -> Receipt | None:
         """Send one update: float32[n], a gradient or pseudo-gradient (before - after).
@@ -246,15 +247,16 @@ class Client:
         values of the rest in ``state``. Its trainable part is multiplied by ``scale``. Returns when it has been applied
         (in synchronous mode: accepted for its round). With ``wait=False`` returns ``None`` at once; what was given must
         then stay unchanged until ``wait``. ``opaque`` replaces the server's opaque bytes; ``None`` leaves them.
-        ``rows`` weighs it in a synchronous mean; ``base_version``: the version it was computed on. One push is in
-        flight at a time; in synchronous mode the round of the last one is waited for.
+        ``rows`` weighs it in a synchronous mean; ``base_version``: the version it was computed on; ``finite``: the
+        caller knows that its trainable part is, which saves the shared path a look at it. One push is in flight at a
+        time; in synchronous mode the round of the last one is waited for.
         """
         self._talk()
         self._vectors.check(gradient, opaque)
         rows = whole("rows", rows, 0)
         self.wait()
         if self._local is not None:
-            receipt = self._apply(self._local, gradient, state, scale, opaque)
+            receipt = self._apply(self._local, gradient, state, scale, opaque, finite)
             return receipt if wait else None
         self._send(gradient, state, scale, opaque, rows, base_version, pull=False)
         return self.wait() if wait else None
@@ -268,6 +270,7 @@ class Client:
         opaque: ByteArray | None = None,
         rows: int = 1,
         base_version: int | None = None,
+        finite: bool = False,
     ) -> None:
         """``push`` whose reply ``finish_round`` takes, together with the weights of the next round, before anything
         else is asked.
@@ -279,7 +282,7 @@ class Client:
         rows = whole("rows", rows, 0)
         self.wait()
         if self._local is not None:
-            self._done = self._apply(self._local, gradient, state, scale, opaque)
+            self._done = self._apply(self._local, gradient, state, scale, opaque, finite)
         else:
             self._send(gradient, state, scale, opaque, rows, base_version, pull=True)
 
@@ -321,9 +324,12 @@ class Client:
         state: Float32Array | None,
         scale: float,
         opaque: ByteArray | None,
+        finite: bool,
         pull: tuple[Float32Array, ByteArray] | None = None,
     ) -> Receipt:
-        outcome = local.push(self.clock + 1, gradient, state=state, scale=scale, opaque=opaque, pull=pull)
+        outcome = local.push(
+            self.clock + 1, gradient, state=state, scale=scale, opaque=opaque, finite=finite, pull=pull
+        )
         self.clock += 1
         self.version = outcome.version
         if outcome.verdict == "duplicate":
@@ -341,19 +347,20 @@ class Client:
         opaque: ByteArray | None = None,
         rows: int = 1,
         base_version: int | None = None,
+        finite: bool = False,
     ) -> tuple[Receipt, Turn]:
         """``send_round`` and ``finish_round(out, opaque_out)`` in one, which an asynchronous or hogwild client on the
         server's host does in one pass over memory.
         """
         if self._local is None or out is None or self.settings.gated_each_round:
             self.send_round(
-                gradient, state=state, scale=scale, opaque=opaque, rows=rows, base_version=base_version
-            )  # fmt: skip
+                gradient, state=state, scale=scale, opaque=opaque, rows=rows, base_version=base_version, finite=finite
+            )
             return self.finish_round(out, opaque_out)
         self._talk()
         self._vectors.check(gradient, opaque)
         whole("rows", rows, 0)
-        receipt = self._apply(self._local, gradient, state, scale, opaque, (out, opaque_out))
+        receipt = self._apply(self._local, gradient, state, scale, opaque, finite, (out, opaque_out))
         return receipt, Turn(self.version, False, 0.0)
 
     def finish_round(self, out: Float32Array | None, opaque: ByteArray) -> tuple[Receipt, Turn]:

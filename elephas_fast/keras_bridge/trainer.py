@@ -52,12 +52,14 @@ class Update:
     """What a round of one batch sends: ``scale`` times ``gradient``.
 
     ``gradient``: float32[layout.size], or one float32 array for each trainable tensor in the layout's order, valid
-    until the next call, with the values of the state tensors in ``state`` (``None`` where there are none).
+    until the next call, with the values of the state tensors in ``state`` (``None`` where there are none). ``finite``:
+    it is known that the gradient is.
     """
 
     gradient: Float32Array | Sequence[NDArray[Any]]
-    state: Float32Array | None
-    scale: float
+    state: Float32Array | None = None
+    scale: float = 1.0
+    finite: bool = False
 
 
 class Trainer:
@@ -198,8 +200,10 @@ class Trainer:
         """
         rule = self._local.rule
         if update == "delta" and rule is None:
-            self.train_round(arrays, indices, [batch], flat, opaque, out_delta, out_opaque, class_weight=class_weight)
-            return Update(out_delta, None, 1.0)
+            logs = self.train_round(
+                arrays, indices, [batch], flat, opaque, out_delta, out_opaque, class_weight=class_weight
+            )
+            return Update(out_delta, finite=not logs.nonfinite)
         self._load(flat, opaque)
         rows = _weighted(arrays.take(indices[batch[0] : batch[1]]), class_weight)
         signature = self._local.signature = steps.Signature.of(rows)
@@ -213,7 +217,7 @@ class Trainer:
             assert rule is not None
             plain = rule.factor()
             if plain is None:
-                return Update(out_delta, None, rule.pseudo_gradient(gradients, flat, out_delta))
+                return Update(out_delta, scale=rule.pseudo_gradient(gradients, flat, out_delta))
             factor = plain
         return Update(gradients, state if len(state) else None, factor)
 

@@ -95,7 +95,7 @@ class Sessions:
         if old is not None and hello.partition != (old.line if old.is_partition else -1):
             raise Refused("protocol", "expected the same partition in every hello of a connection; open another for it")
         if is_partition:
-            line, generation, clock = self._partition(hello)
+            line, generation, clock = self._partition(hello, old)
             newcomer = False
         else:
             line, generation, clock, newcomer = self._client(hello, old)
@@ -119,7 +119,7 @@ class Sessions:
             settings=self._told,
         )
 
-    def _partition(self, hello: Hello) -> tuple[int, int, int]:
+    def _partition(self, hello: Hello, old: Session | None) -> tuple[int, int, int]:
         """Line, generation and clock of a Spark partition. The newest attempt owns it, until its lease has run out."""
         line, ledger = hello.partition, self._store.ledger
         if line >= self._settings.partitions:
@@ -127,8 +127,13 @@ class Sessions:
         if self._store.closed:
             raise Refused("closed", "the fit has ended and takes no more updates")
         lapsed = time.monotonic() - self._heard.get(line, self._began) > LEASE_SECONDS
-        admitted = ledger.hello(line, hello.attempt, lapsed=lapsed and not ledger.finished(line))
+        follows = 0 <= ledger.attempt(line) < hello.attempt
+        admitted = ledger.hello(
+            line, hello.attempt, lapsed=lapsed and not ledger.finished(line), held=old and old.generation
+        )
         if admitted is not None:
+            if follows:
+                self._store.count(Counter.RETRIED)
             return line, *admitted
         if (line, hello.attempt) not in self._fenced:
             self._fenced.add((line, hello.attempt))
@@ -147,7 +152,7 @@ class Sessions:
         if line is None:
             raise Refused("full", "all lines of the ledger are taken, no more clients are admitted")
         self._awaited.discard(line)
-        admitted = ledger.hello(line, 0)
+        admitted = ledger.hello(line, 0, held=old and old.generation)
         assert admitted is not None
         return line, *admitted, not goes_on
 

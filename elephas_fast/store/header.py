@@ -31,6 +31,7 @@ class Counter(IntEnum):
     LATE = 45
     RECLAIMED = 46
     RESTARTED = 47
+    RETRIED = 48
 
 
 class Header:

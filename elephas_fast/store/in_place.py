@@ -74,7 +74,7 @@ class InPlace:
             if verdict != "new":
                 self._pull(flat, opaque_out)
                 return PushOutcome(words.load(VERSION), False, 0, verdict)
-        if self._check_finite and not finite and not is_finite(trainable, state):
+        if self._check_finite and not is_finite(None if finite else trainable, state):
             self._header.count(Counter.NONFINITE)
             for mark in marks:
                 ledger.commit(mark)

@@ -107,16 +107,24 @@ class Ledger:
         if self._free is not None:
             self._free.append(line)
 
-    def hello(self, line: int, attempt: int, *, lapsed: bool = False) -> tuple[int, int] | None:
+    def hello(
+        self, line: int, attempt: int, *, lapsed: bool = False, held: int | None = None
+    ) -> tuple[int, int] | None:
         """Admit an attempt: ``(generation, last applied clock)``, or ``None`` if a newer attempt owns the line, unless
-        the owner's lease has ``lapsed``."""
+        the owner's lease has ``lapsed``. Whoever has the line with the generation ``held`` keeps it: a hello that is
+        sent twice must not fence who sent it."""
         at = line * LINE_WORDS
         with self._guard():
             if self._words.load(at + _ATTEMPT) > attempt + 1 and not lapsed:
                 return None
-            self._words.store(at + _ATTEMPT, attempt + 1)
-            generation = self._words.add(at + _GENERATION, 1) + 1
-            return generation, self.applied(line)
+            if held != self.generation(line) or attempt != self.attempt(line):
+                self._words.store(at + _ATTEMPT, attempt + 1)
+                self._words.add(at + _GENERATION, 1)
+            return self.generation(line), self.applied(line)
+
+    def attempt(self, line: int) -> int:
+        """The attempt that owns the line; -1 before the first hello."""
+        return self._words.load(line * LINE_WORDS + _ATTEMPT) - 1
 
     def check(self, mark: Mark) -> Verdict:
         """What is to be done with a push that carries ``mark``."""

@@ -277,7 +277,7 @@ class ParameterStore:
         is kept or changed. The trainable part is multiplied by ``scale`` on the way. ``opaque``:
         uint8[opaque_size] that replace the opaque bytes. ``marks`` are committed to the ledger with the update;
         with ``verify`` there is one, and the update is applied only if the ledger, under the store's lock where
-        there is one, finds it new. ``finite``: the sender knows that all is finite. ``pull``: float32[size] and
+        there is one, finds it new. ``finite``: the sender knows that the trainable part is. ``pull``: float32[size] and
         uint8[opaque_size] that take the weights and opaque bytes after the push, in the same pass over memory.
 
         Raises ``ValueError`` for a wrong length or dtype, ``RuntimeError`` once closed, and ``TimeoutError`` where

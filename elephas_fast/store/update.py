@@ -27,9 +27,9 @@ class PushOutcome(NamedTuple):
     verdict: Verdict = "new"
 
 
-def is_finite(trainable: Gradient, state: Float32Array | None) -> bool:
-    """Whether both hold finite numbers only."""
-    return _core.all_finite(trainable) and (state is None or _core.all_finite(state))
+def is_finite(trainable: Gradient | None, state: Float32Array | None) -> bool:
+    """Whether both hold finite numbers only; ``None`` does."""
+    return (trainable is None or _core.all_finite(trainable)) and (state is None or _core.all_finite(state))
 
 
 def count_nonfinite(trainable: Gradient, state: Float32Array | None) -> int:

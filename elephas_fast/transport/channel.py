@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import secrets
+import struct
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from elephas_fast.transport.curve import as_client
 from elephas_fast.transport.sockets import Frame, TransportError, check_scheme, configure, contexts, send
 
+_EVENT: Final = struct.Struct("=Hi")  # what a monitor sends first (zmq_socket_monitor(3))
 _SEVERAL: Final = 4
 _MONITORED: Final = int(
     zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -91,7 +92,7 @@ class Channel:
     def _look(self) -> None:
         """Take note of what has happened to the connection."""
         while self._monitor is not None and self._monitor.poll(0):
-            event = recv_monitor_message(self._monitor)["event"]
+            event, _ = _EVENT.unpack(self._monitor.recv_multipart()[0])
             self._lost = event != zmq.EVENT_HANDSHAKE_SUCCEEDED
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._admitted, self._back = True, self._admitted

@@ -126,8 +126,8 @@ class Loop:
             )
         else:
             train = trainer.train_round if config.update == "delta" else trainer.gradient_round
-            train(lane.train, lane.indices, batches, *where, class_weight=config.class_weight, progress=progress)
-            update = Update(delta, None, 1.0)
+            logs = train(lane.train, lane.indices, batches, *where, class_weight=config.class_weight, progress=progress)
+            update = Update(delta, finite=not logs.nonfinite)
         self._leave(lane)
         lane.rows_done = begun + rows_in(batches)
         lane.rounds_done += 1
@@ -157,6 +157,7 @@ class Loop:
             "opaque": opaque,
             "rows": rows_in(batches),
             "base_version": base,
+            "finite": update.finite,
         }
         if last or self._shared:
             receipt = client.push(update.gradient, **parts)

@@ -76,7 +76,7 @@ class Fault:
     def note(self, partition: int) -> None:
         """Leave word of an attempt."""
         task = TaskContext.get()
-        jvm = _parent(os.getppid())
+        jvm = parent_of(os.getppid())
         attempt = Attempt(partition, task.attemptNumber(), task.taskAttemptId(), os.getpid(), jvm)
         said = Path(self.folder) / f"attempt-{partition}-{attempt.task:06}"
         said.with_suffix(".new").write_text(json.dumps(vars(attempt)))
@@ -89,7 +89,8 @@ class Fault:
         return sorted(found, key=lambda attempt: attempt.task)
 
 
-def _parent(pid: int) -> int:
+def parent_of(pid: int) -> int:
+    """The process that started another."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 

@@ -67,7 +67,7 @@ MUTATIONS: Final = (
         "the check for numbers that are not finite",
         (
             ("store/two_buffers.py", "if nonfinite and self._check_finite:", "if False:"),
-            ("store/in_place.py", "if self._check_finite and not finite and", "if False and"),
+            ("store/in_place.py", "if self._check_finite and not is_finite(", "if False and not is_finite("),
         ),
         ("tests/server/test_store.py::test_an_update_that_is_not_finite_changes_nothing",),
     ),

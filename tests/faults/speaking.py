@@ -163,8 +163,10 @@ class Comings(RuleBasedStateMachine):
             self.hellos_refused.add(who)
             self.expect_error(reply, "finished" if line.finished else "fenced", "fenced" if new else "")
             return
+        self.faults["retried"] += 0 <= line.attempt < connection.attempt
+        holds_it = connection.generation > 0 and connection.generation == line.generation
         line.attempt = connection.attempt
-        line.generation += 1
+        line.generation += not holds_it
         line.finished = False
         assert isinstance(reply, Welcome), reply
         assert (reply.line, reply.generation, reply.clock, reply.version) == (

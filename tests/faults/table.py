@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +19,7 @@ WITHOUT = "not run here: "
 _ROW = re.compile(r"^\| (\d+) \|(.*)\|(.*)\|(.*)\|$")
 
 
+@cache
 def marked() -> dict[int, list[str]]:
     """Which tests reproduce which fault, as ``file::test`` below ``tests/``; by the source, nothing is imported."""
     found: dict[int, list[str]] = {}

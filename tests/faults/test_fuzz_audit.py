@@ -130,7 +130,7 @@ def _attack(address: Address) -> int:
     sent = 0
     hello = Hello(protocol=PROTOCOL_VERSION, key=address.key, partition=-1, attempt=0, rounds=0, outbox=False)
     for greeted in (False, True):
-        channel = Channel(endpoint, address.socket_key)
+        channel = Channel(endpoint, address.key, encrypted=address.encrypted)
         if greeted:
             assert say(channel, encode(hello)) == ""
         for frames in hostile():

@@ -38,6 +38,7 @@ def test_a_kill_at_every_push(found, injected) -> None:
     for fit in found["each push"]:
         assert fit["kills"] == fit["expected kills"], fit
         assert fit["updates"] == fit["expected updates"], fit
+        assert fit["faults"]["retried"] == fit["kills"], fit
         assert fit["applied"] == pytest.approx([1.0] * len(fit["applied"]), abs=1e-6), fit
         injected(kills=fit["kills"], lost=0, doubled=0)
 

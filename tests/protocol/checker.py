@@ -110,6 +110,7 @@ class _Judge:
         elif event.partition < 0:
             return
         elif isinstance(reply, Welcome):
+            self._counted["retried"] += self._owner.get(event.partition, event.attempt) < event.attempt
             self._owner[event.partition] = event.attempt
             self._must_be_over(event, event.partition, reply.clock)
             if reply.clock < self._progress[event.partition]:
@@ -204,6 +205,7 @@ class _Judge:
             "duplicate": self._counted["duplicate"],
             "fenced": self._counted["fenced"],
             "late": self._counted["closed"],
+            "retried": self._counted["retried"],
             "nonfinite": self._counted["refused"],
         }
         counted = {name: number for name, number in event.faults.items() if number or name in told}

@@ -167,9 +167,9 @@ class RealAttempt:
 class _Channel:
     """What a conversation has for a channel."""
 
-    refused = False
+    refused = inherited = False
 
-    def __init__(self, endpoint: str, key: bytes | None) -> None:
+    def __init__(self, endpoint: str, key: bytes | None, *, encrypted: bool) -> None:
         self._owner = RealAttempt._now
 
     def send(self, frames: Sequence[Frame], timeout: float) -> bool:
@@ -188,6 +188,9 @@ class _Channel:
         if not owner._arrived:
             owner.wait(timeout)
         return owner._arrived.popleft() if owner._arrived else None
+
+    def renew(self) -> None:
+        """No connection is lost."""
 
     def close(self) -> None:
         self._owner._arrived.clear()

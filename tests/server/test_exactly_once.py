@@ -82,6 +82,19 @@ def test_a_push_sent_again_is_recognised(transport: str, mode: str) -> None:
         assert cluster.faults["duplicate"] == 4
 
 
+@pytest.mark.parametrize("partition", [-1, 0])
+def test_a_hello_sent_again_fences_nobody(partition: int) -> None:
+    with (
+        ParameterCluster(np.zeros(4, np.float32), transport="inproc", partitions=1) as cluster,
+        Raw(cluster.address, "inproc") as raw,
+    ):
+        raw.hello(partition=partition)
+        first = raw.generation
+        raw.hello(partition=partition)
+        assert raw.applied(1, ONES, generation=first) == "applied"
+        assert cluster.faults == dict.fromkeys(cluster.faults, 0)
+
+
 def test_a_synchronous_push_sent_again_is_recognised_before_and_after_its_round() -> None:
     with (
         ParameterCluster(np.zeros(4, np.float32), mode="synchronous", transport="inproc", workers=2) as cluster,

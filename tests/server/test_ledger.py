@@ -52,6 +52,14 @@ def test_the_same_attempt_may_come_again(ledger: Ledger) -> None:
     assert ledger.check(Mark(0, 2, 1)) == "new"
 
 
+def test_a_hello_sent_twice_does_not_fence_its_sender(ledger: Ledger) -> None:
+    assert ledger.hello(0, attempt=5) == (1, 0)
+    assert ledger.hello(0, attempt=5, held=1) == (1, 0)
+    assert ledger.check(Mark(0, 1, 1)) == "new"
+    assert ledger.hello(0, attempt=9, held=1) == (2, 0)
+    assert ledger.hello(0, attempt=9, held=1) == (3, 0)
+
+
 def test_nothing_may_push_before_its_hello(ledger: Ledger) -> None:
     assert ledger.generation(2) == 0
     assert ledger.check(Mark(2, 1, 1)) == "fenced"

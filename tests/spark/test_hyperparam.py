@@ -10,6 +10,7 @@ import hyperopt
 import keras
 import numpy as np
 import pytest
+import yaml
 from hyperopt import hp
 
 from elephas_fast.hyperparam import (
@@ -111,7 +112,6 @@ def test_a_keras_model_as_it_is_comes_back(sc):
 
 
 def test_models_as_json_or_yaml_text_come_back():
-    yaml = pytest.importorskip("yaml")
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     weights = [np.arange(8, dtype=np.float32).reshape(4, 2), np.ones(2, np.float32)]
     for text in (model.to_json(), yaml.safe_dump(json.loads(model.to_json()))):

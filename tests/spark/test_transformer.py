@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
 import h5py
 import keras
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.feature import StandardScaler, StringIndexer
@@ -91,20 +93,25 @@ def test_the_plan_runs_once_and_late(sc, digits):
     )
 
 
-def test_the_model_is_built_once_in_each_python_worker(sc, digits):
+def test_the_model_is_built_once_in_each_python_worker(spark, digits):
     transformer = untrained()
 
-    def built(_):
+    def used_last(batches):
         from elephas_fast.keras_bridge import trainer
 
-        return [tuple(id(made) for made in trainer._trainers.values())]
+        for _ in batches:
+            pass
+        last = next(reversed(trainer._trainers.values()), None)
+        yield pa.RecordBatch.from_pydict({"process": [os.getpid()], "trainer": [0 if last is None else id(last)]})
 
-    for _ in range(2):
-        assert transformer.transform(digits).select("prediction").count() == 500
+    seen: dict[int, list[int]] = {}
+    for _ in range(3):
         transformer.transform(digits).select("prediction").collect()
-    first = set(sc.parallelize(range(2), 2).mapPartitions(built).collect())
-    transformer.transform(digits).select("prediction").collect()
-    assert set(sc.parallelize(range(2), 2).mapPartitions(built).collect()) & first
+        for row in spark.range(0, 2, 1, 2).mapInArrow(used_last, "process long, trainer long").collect():
+            seen.setdefault(row.process, []).append(row.trainer)
+    again = [trainers for trainers in seen.values() if trainers[0] and len(trainers) > 1]
+    assert again
+    assert all(len(set(trainers)) == 1 for trainers in again)
 
 
 def test_by_way_of_pandas_it_is_the_same(digits, monkeypatch):
