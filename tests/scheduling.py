@@ -9,9 +9,12 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 LONGEST_FIRST: Final = (
-    "spark/test_examples.py", "spark/test_generations.py", "spark/test_lifecycle.py", "spark/test_search.py",
-    "defects/test_estimators.py", "spark/test_models.py", "spark/test_sync_every.py", "spark/test_hyperparam.py",
-    "spark/test_transformer.py", "spark/test_api_walk.py", "spark/test_estimator.py", "spark/test_partitions.py",
+    "spark/test_examples.py", "faults/test_doubles.py", "spark/test_generations.py", "faults/test_protocol.py",
+    "spark/test_models.py", "spark/test_search.py", "spark/test_lifecycle.py", "spark/test_transformer.py",
+    "spark/test_sync_every.py", "spark/test_estimator.py", "defects/test_modes.py", "spark/test_hyperparam.py",
+    "faults/test_killed_driver.py", "faults/test_worker_kills.py", "spark/test_gradient_update.py",
+    "defects/test_estimators.py", "spark/test_partitions.py", "faults/test_server_restart.py", "faults/test_resume.py",
+    "spark/test_api_walk.py", "faults/test_lost_executor.py", "spark/test_fit.py",
 )  # fmt: skip
 """Files of more than some 20 seconds, by ``pytest --durations``. One that is missing costs time and nothing else."""
 
