@@ -129,7 +129,10 @@ class Sessions:
         lapsed = time.monotonic() - self._heard.get(line, self._began) > LEASE_SECONDS
         follows = 0 <= ledger.attempt(line) < hello.attempt
         admitted = ledger.hello(
-            line, hello.attempt, lapsed=lapsed and not ledger.finished(line), held=old and old.generation
+            line,
+            hello.attempt,
+            lapsed=lapsed and not ledger.finished(line),
+            held=None if old is None else old.generation,
         )
         if admitted is not None:
             if follows:
@@ -152,7 +155,7 @@ class Sessions:
         if line is None:
             raise Refused("full", "all lines of the ledger are taken, no more clients are admitted")
         self._awaited.discard(line)
-        admitted = ledger.hello(line, 0, held=old and old.generation)
+        admitted = ledger.hello(line, 0, held=None if old is None else old.generation)
         assert admitted is not None
         return line, *admitted, not goes_on
 
