@@ -1,12 +1,12 @@
 # make demo   sets up, trains on real data in all three modes, compares with plain Keras, draws demo/loss.png
-# make test   sets up, runs the linters and all tests, by three processes, as tests mostly wait (WORKERS=0: by one)
+# make test   sets up, runs the linters and all tests, by two processes (WORKERS=0: by one)
 # make soak   the fault suite in its long form, MINUTES of it; goes on where the last call stopped
 # make lint | bench | clean
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-WORKERS ?= 3
+WORKERS ?= 2
 MINUTES ?= 120
 SUITES ?= kernels writers price transport step fit dropin search
 SOURCES := $(wildcard csrc/* elephas_fast/_core.p* elephas_fast/*.pxi) CMakeLists.txt pyproject.toml

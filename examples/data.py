@@ -1,8 +1,10 @@
-"""Real data without a download: Fashion-MNIST from Debian's package, else scikit-learn's digits."""
+"""Real data without a download: Fashion-MNIST from Debian's package, else, or with ``EXAMPLES_DATA=digits`` in the
+environment, scikit-learn's digits."""
 
 from __future__ import annotations
 
 import gzip
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +28,7 @@ class Images:
 
 def load() -> Images:
     """Fashion-MNIST (60,000 + 10,000 images of 28 x 28) where it is installed, else digits (1,437 + 360 of 8 x 8)."""
-    if FASHION_MNIST.is_dir():
+    if FASHION_MNIST.is_dir() and os.environ.get("EXAMPLES_DATA") != "digits":
         parts = [_read("train", 60_000), _read("t10k", 10_000)]
         return Images("Fashion-MNIST", *parts[0], *parts[1], goal=0.85)
     from sklearn.datasets import load_digits

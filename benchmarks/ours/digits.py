@@ -1,4 +1,4 @@
-"""The network of the search suite: hyper-parameters of an MLP on scikit-learn's digits."""
+"""The networks of the search suite: hyper-parameters of an MLP and of a CNN on scikit-learn's digits."""
 
 from __future__ import annotations
 
@@ -34,20 +34,30 @@ def space() -> dict[str, Any]:
     }
 
 
-def objective(values: dict[str, Any], data: dict[str, np.ndarray]) -> dict[str, Any]:
+def layers(values: dict[str, Any], network: str) -> list[Any]:
+    """Those of an MLP, or of a CNN, for rows of 64 numbers."""
+    import keras
+
+    inside = [keras.layers.Dense(values["units"], values["activation"])]
+    if network == "CNN":
+        inside = [
+            keras.layers.Reshape((8, 8, 1)),
+            keras.layers.Conv2D(16, 3, padding="same", activation=values["activation"]),
+            keras.layers.Conv2D(32, 3, padding="same", activation=values["activation"]),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Flatten(),
+            *inside,
+        ]
+    return [keras.Input((64,)), *inside, keras.layers.Dropout(values["dropout"]), keras.layers.Dense(10, "softmax")]
+
+
+def objective(values: dict[str, Any], data: dict[str, np.ndarray], network: str = "MLP") -> dict[str, Any]:
     """Trains for `EPOCHS` epochs; the loss is the least on the rows kept for choosing, reported after each epoch."""
     import keras
 
     from elephas_fast.hyperparam import report_losses
 
-    model = keras.Sequential(
-        [
-            keras.Input((64,)),
-            keras.layers.Dense(values["units"], values["activation"]),
-            keras.layers.Dropout(values["dropout"]),
-            keras.layers.Dense(10, "softmax"),
-        ]
-    )
+    model = keras.Sequential(layers(values, network))
     model.compile(keras.optimizers.Adam(values["rate"]), "sparse_categorical_crossentropy")
     history = model.fit(
         data["x_train"], data["y_train"], batch_size=values["batch_size"], epochs=EPOCHS, verbose=0,

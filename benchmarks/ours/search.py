@@ -28,17 +28,24 @@ class Session:
         self.context.setLogLevel("ERROR")
         self.data = digits.rows()
         self.workers = workers
-        self._search(algo="random", seed=0, max_evals=2 * workers, parallelism=workers)
+        self._search("MLP", algo="random", seed=0, max_evals=2 * workers, parallelism=workers)
         return {"rows": len(self.data["x_train"])}
 
     def search(
-        self, algo: str, seed: int, max_evals: int, parallelism: int, stop: str | None = None, ensemble: bool = False
+        self,
+        algo: str,
+        seed: int,
+        max_evals: int,
+        parallelism: int,
+        stop: str | None = None,
+        ensemble: bool = False,
+        network: str = "MLP",
     ) -> dict[str, Any]:
         """One search. Returns its seconds, least loss and epochs trained; with `ensemble` the accuracy on the test
         rows of the best model and of the five best together, by hard and by soft votes.
         """
         begin = time.perf_counter()
-        result = self._search(algo=algo, seed=seed, max_evals=max_evals, parallelism=parallelism, stop=stop)
+        result = self._search(network, algo=algo, seed=seed, max_evals=max_evals, parallelism=parallelism, stop=stop)
         seconds = time.perf_counter() - begin
         table = result.to_pandas()
         found = {
@@ -47,8 +54,8 @@ class Session:
         }  # fmt: skip
         return {**found, **self._accuracies(result)} if ensemble else found
 
-    def _search(self, **options: Any) -> SearchResult:
-        objective = partial(digits.objective, data=self.data)
+    def _search(self, network: str, **options: Any) -> SearchResult:
+        objective = partial(digits.objective, data=self.data, network=network)
         return search(objective, digits.space(), spark=self.context, keep_models=MEMBERS, verbose=0, **options)
 
     def _accuracies(self, result: SearchResult) -> dict[str, float]:

@@ -73,7 +73,7 @@ def context(master: str, **settings: object) -> SparkContext:
         .set("spark.log.level", "OFF")
         .set("spark.driver.host", "127.0.0.1")
         .set("spark.driver.bindAddress", "127.0.0.1")
-        .set("spark.python.daemon.module", "tests.faults.warm_daemon")
+        .set("spark.python.daemon.module", "elephas_fast.spark.daemon")
         .set("spark.executorEnv.PYTHONPATH", str(ROOT))
         .set("spark.executorEnv.TF_CPP_MIN_LOG_LEVEL", "3")
     )

@@ -67,6 +67,7 @@ def train(sc: SparkContext, mode: str, model: Any, **options: Any) -> dict[str, 
 
 def main(folder: Path, *, compare: bool) -> None:
     conf = SparkConf().setMaster("local[2]").set("spark.ui.enabled", "false").set("spark.log.level", "OFF")
+    conf.set("spark.python.daemon.module", "elephas_fast.spark.daemon")
     sc = SparkContext(conf=conf)
     for mode in MODES:
         found = train(sc, mode, dense_model(), checkpoint_dir=str(folder / mode), resume=True)

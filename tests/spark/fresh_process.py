@@ -14,19 +14,20 @@ from typing import Final
 from tests import ours
 
 _PATIENCE: Final = 40.0
-_SUBMIT: Final = "--conf spark.ui.enabled=false --conf spark.ui.showConsoleProgress=false pyspark-shell"
+DAEMON: Final = "spark.python.daemon.module=elephas_fast.spark.daemon"
+_SUBMIT: Final = f"--conf spark.ui.enabled=false --conf spark.ui.showConsoleProgress=false --conf {DAEMON}"
 
 
-def run(
-    command: Sequence[str], folder: Path, *, timeout: float = 240.0, submit: str = f"{_SUBMIT} pyspark-shell"
-) -> str:
-    """What ``command`` prints on stdout. Its temporary files go to ``folder``.
+def run(command: Sequence[str], folder: Path, *, timeout: float = 240.0) -> str:
+    """What ``command`` prints on stdout. Its temporary files go to ``folder``; its Python workers are forked from a
+    process that has Keras.
 
     Raises ``AssertionError`` where it fails, takes longer than ``timeout`` seconds, or leaves something behind.
     """
     environment = {
         **os.environ,
-        "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable, "PYSPARK_SUBMIT_ARGS": _SUBMIT,
+        "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_SUBMIT_ARGS": f"{_SUBMIT} pyspark-shell",
         "TF_CPP_MIN_LOG_LEVEL": "3", "TMPDIR": str(folder), "SPARK_LOCAL_DIRS": str(folder),
     }  # fmt: skip
     before = _named()

@@ -16,6 +16,7 @@ from elephas_fast.utils.rdd_utils import to_simple_rdd  # noqa: E402
 from tests.spark.conftest import own_leftovers, tiny_model  # noqa: E402
 
 conf = SparkConf().setMaster("local[2]").set("spark.ui.enabled", "false").set("spark.log.level", "OFF")
+conf.set("spark.python.daemon.module", "elephas_fast.spark.daemon")
 sc = SparkContext(conf=conf)
 rdd = to_simple_rdd(sc, np.ones((64, 4), np.float32), np.ones(64, np.float32))
 model = tiny_model()

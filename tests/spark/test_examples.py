@@ -22,6 +22,12 @@ GOALS = {"basic": 0.84, "mllib": 0.78, "ml_pipeline": 0.80, "spark_submit": 0.8}
 pytestmark = pytest.mark.timeout(600)
 
 
+@pytest.fixture(autouse=True)
+def on_digits(monkeypatch):
+    """The small data, which take the same way; ``make demo`` trains on Fashion-MNIST."""
+    monkeypatch.setenv("EXAMPLES_DATA", "digits")
+
+
 def accuracies(out: str) -> list[float]:
     return [float(number) / 100 for number in re.findall(r"accuracy.*?([0-9.]+)%", out)]
 
@@ -49,8 +55,8 @@ def test_hyper_parameters_as_elephas_had_them(tmp_path):
 def test_a_job_for_spark_submit(tmp_path):
     submit = Path(pyspark.__file__).parent / "bin" / "spark-submit"
     saved = tmp_path / "job.keras"
-    confs = ["--conf", "spark.ui.enabled=false", "--master", "local[2]"]
-    job = [str(EXAMPLES / "spark_submit.py"), "--epochs", "3" if big() else "20", "--save", str(saved)]
+    confs = ["--conf", "spark.ui.enabled=false", "--conf", fresh_process.DAEMON, "--master", "local[2]"]
+    job = [str(EXAMPLES / "spark_submit.py"), "--epochs", "20", "--save", str(saved)]
     out = fresh_process.run([str(submit), *confs, *job], tmp_path, timeout=400)
     assert "on local[2]" in out
     assert accuracies(out)[-1] >= GOALS["spark_submit"], out
@@ -125,8 +131,3 @@ def htmls(notebook: Path) -> list[str]:
     return [
         "".join(output.get("data", {}).get("text/html", "")) for cell in cells for output in cell.get("outputs", [])
     ]
-
-
-def big() -> bool:
-    """Whether the pictures are Fashion-MNIST's 60,000."""
-    return Path("/usr/share/datasets/fashion-mnist").is_dir()
