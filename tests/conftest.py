@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,10 +19,12 @@ os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 # A driver of these tests lives for seconds: compiling its code thoroughly does not pay.
 os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
+_SOAK_SECONDS = 7200
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--soak", action="store_true", help="tests/faults: the long form (make soak)")
-    parser.addoption("--injected", metavar="FILE", help="tests/faults: write the numbers of injected faults as JSON")
+    parser.addoption("--soak", action="store_true", help="tests of faults: the long form (make soak)")
+    parser.addoption("--injected", metavar="FILE", help="tests of faults: write the numbers of injected faults as JSON")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,10 +41,31 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--soak"):
+        for item in items:
+            item.add_marker(pytest.mark.timeout(_SOAK_SECONDS), append=False)
     if hasattr(config, "workerinput"):
         from tests import scheduling
 
         scheduling.put_in_order(items)
+
+
+@pytest.fixture
+def how_many(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """``how_many(short, soak)``: how often a fault is injected in this form."""
+    soak = bool(request.config.getoption("--soak"))
+    return lambda short, long: long if soak else short
+
+
+@pytest.fixture
+def injected(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """``injected(kills=100, lost=0, doubled=0)``: numbers for the table, added up over a test's parameters."""
+    from tests.faults.counting import SAID
+
+    def add(**numbers: int) -> None:
+        request.node.user_properties.append((SAID, {what: int(number) for what, number in numbers.items()}))
+
+    return add
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +80,7 @@ def sc() -> Iterator[SparkContext]:
         .set("spark.ui.showConsoleProgress", "false")
         .set("spark.driver.memory", "2g")
         .set("spark.driver.host", "127.0.0.1")
+        .set("spark.python.daemon.module", "elephas_fast.spark.daemon")
     )
     context = SparkContext(conf=conf)
     context.setLogLevel("ERROR")

@@ -79,7 +79,11 @@ class BoundWeights:
         aliasable = {id(tensor) for tensor, _ in self._aliasable}
         self._copied = [entry for entry in self._bound if id(entry[0]) not in aliasable]
         self._finalizers = finalizers(model)
-        self._finalized: bytes | None = None
+        theirs = {id(variable) for layer in self._finalizers for variable in layer.non_trainable_weights}
+        self._to_finalize = [
+            tensor for tensor, variable in zip(layout.tensors, model.weights, strict=True) if id(variable) in theirs
+        ]
+        self._finalized: list[bytes] | None = None
         self._gaps = _gaps(layout)
         self._home: Float32Array | None = None
         self._aliases: Aliases | None = None
@@ -127,7 +131,7 @@ class BoundWeights:
         self._at_home = here
         if not self._finalizers:
             return False
-        state = flat[self._layout.trainable_size :].tobytes() + opaque.tobytes()
+        state = [_part(tensor, flat, opaque).tobytes() for tensor in self._to_finalize]
         if state == self._finalized:
             return False
         for layer in self._finalizers:
@@ -209,11 +213,16 @@ def _aligned_copy(tensor: Tensor, flat: Float32Array, opaque: ByteArray, dtype: 
     and it would share aligned memory of the caller."""
     itemsize = np.dtype(dtype).itemsize
     copy: NDArray[Any] = aligned_empty(tensor.size * itemsize).view(dtype)
-    if tensor.role == "opaque":
-        copy[:] = opaque[tensor.offset : tensor.offset + tensor.nbytes].view(dtype)
-    else:
-        copy[:] = flat[tensor.offset : tensor.offset + tensor.size]
+    part = _part(tensor, flat, opaque)
+    copy[:] = part.view(dtype) if tensor.role == "opaque" else part
     return copy.reshape(tensor.shape)
+
+
+def _part(tensor: Tensor, flat: Float32Array, opaque: ByteArray) -> NDArray[Any]:
+    """The elements of a weight in the flat buffer, or its bytes in the opaque one."""
+    if tensor.role == "opaque":
+        return opaque[tensor.offset : tensor.offset + tensor.nbytes]
+    return flat[tensor.offset : tensor.offset + tensor.size]
 
 
 def _gaps(layout: Layout) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from elephas_fast.batches import Arrays, collect
-from elephas_fast.keras_bridge import Trainer, describe, merge_metrics, weights_of
+from elephas_fast.keras_bridge import Trainer, describe, merge_metrics, set_weights, weights_of
 
 
 def fit(model: Any, arrays: Arrays, **options: Any) -> Any:
@@ -273,3 +273,41 @@ def test_batch_lengths_cost_one_trace(keras, rows):
     for batches in ([(0, 8)], [(0, 45)], [(0, 20), (20, 40), (40, 45)], [(3, 4)]):
         trainer.train_round(rows, np.arange(45), batches, flat, opaque, delta)
     assert traces == [(None, 6)]
+
+
+def test_only_the_statistics_of_a_normalization_cost_another_trace(keras, rows, monkeypatch):
+    """What BatchNormalization counts changes in each round; the constants in the graph are those of other layers."""
+    from elephas_fast.keras_bridge.steps import StepFunction
+
+    normalization = keras.layers.Normalization()
+    normalization.adapt(rows.x[0])
+    layers = [normalization, keras.layers.Dense(3), keras.layers.BatchNormalization()]
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    trainer = Trainer(describe(model))
+    flat, opaque = weights_of(model, trainer.layout)
+    delta, new_opaque = np.empty(trainer.layout.size, np.float32), np.empty_like(opaque)
+    traces, honest = [], StepFunction._trace
+    monkeypatch.setattr(
+        StepFunction, "_trace", lambda function, signature: traces.append(signature) or honest(function, signature)
+    )
+
+    def train():
+        trainer.train_round(rows, np.arange(45), [(0, 45)], flat, opaque, delta, new_opaque)
+        end = trainer.layout.trainable_size
+        flat[:end] -= delta[:end]
+        flat[end:], opaque[:] = delta[end:], new_opaque
+
+    for _ in range(3):
+        train()
+    assert len(traces) == 1
+    for weight, tensor in zip(model.weights, trainer.layout.tensors, strict=True):
+        if weight is normalization.adapt_mean:
+            flat[tensor.offset : tensor.offset + tensor.size] += 1.0
+    (before,) = trainer.predict(rows.x, flat, opaque, 45)
+    train()
+    assert len(traces) == 3
+    set_weights(model, trainer.layout, flat, opaque)
+    (now,) = trainer.predict(rows.x, flat, opaque, 45)
+    np.testing.assert_allclose(now, model.predict(rows.x[0], verbose=0), rtol=1e-5, atol=1e-6)
+    assert not np.allclose(now, before)

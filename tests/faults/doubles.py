@@ -36,16 +36,18 @@ class Wait(Fault):
     while the copy has rounds to train."""
 
     def begin(self, partition):
-        stands, pushed = Path(self.folder, "stands"), Path(self.folder, "pushed")
+        stands, pushed, goes_on = (Path(self.folder, name) for name in ("stands", "pushed", "goes on"))
         is_copy = TaskContext.get().attemptNumber() > 0
 
         def strike(moment, line, clock):
             if partition == 0 and (moment, clock, is_copy) == ("before", STRUCK, False):
                 stands.touch()
                 await_file(pushed)
+                goes_on.touch()
             elif moment == "after" and is_copy:
                 pushed.touch()
-                time.sleep(0.05)
+                await_file(goes_on)
+                time.sleep(0.1)
 
         if is_copy:
             await_file(stands)
@@ -94,12 +96,20 @@ class Freeze(Fault):
 
 @dataclass(frozen=True)
 class TakeAway(Fault):
-    """The worker of partition 1's executor is told to end, once, before that partition's third push."""
+    """The worker of partition 1's executor is told to end, once, before that partition's third push. Partition 0 waits
+    for that: where it came to its end before, Spark would start a copy of partition 1, which might be first."""
 
     def begin(self, partition):
+        struck = Path(self.folder, "struck")
+
         def strike(moment, line, clock):
-            if (moment, line, clock) == ("before", 1, STRUCK) and self.once("term"):
+            if (moment, clock) != ("before", STRUCK):
+                return
+            if line == 0:
+                await_file(struck)
+            elif self.once("term"):
                 os.kill(parent_of(self.attempts(1)[0].jvm), signal.SIGTERM)
+                struck.touch()
                 time.sleep(60.0)
 
         watch_pushes(partition, strike)

@@ -1,38 +1,47 @@
 """The long form of the fault suite: ``python -m tests.faults.soak [--minutes N] [--again]``.
 
-Runs the files of this folder one after the other with ``--soak`` and stops before a file once ``--minutes`` have
-passed. What has been run is remembered in build/soak.json, so that the next call goes on with the rest; ``--again``
-forgets it. The numbers stand in docs/reliability.md afterwards.
+Runs the files of this folder and those of `OTHERS` with ``--soak``, two at a time, and ends whatever still runs when
+``--minutes`` have passed. What has passed is remembered in build/soak.json, so that the next call goes on with what
+has not; ``--again`` forgets it. The numbers stand in docs/reliability.md afterwards.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests"
+OTHERS = ("spark/test_lifecycle.py",)
+"""Files elsewhere whose tests have a long form."""
+AT_ONCE = 2
 MEMORY = ROOT / "build" / "soak.json"
 DOCUMENT = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- soak -->", "<!-- /soak -->"
 _GRACE_SECONDS = 30.0
 
 
-def run(file: Path, seconds: float) -> dict[str, Any]:
-    """What came of one file: 'passed', 'failed' or 'cut short', its seconds, and the numbers of each of its tests."""
-    numbers = MEMORY.with_name(f"soak-{file.stem}.json")
-    numbers.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "-q", str(file), "--soak", "--injected", str(numbers)]
+def run(name: str, stop_at: float) -> dict[str, Any]:
+    """What came of one file: 'passed', 'failed', 'cut short' or 'not begun' by ``stop_at`` (``time.monotonic()``), its
+    seconds, and the numbers of each of its tests."""
     began = time.monotonic()
+    if began >= stop_at:
+        return {"end": "not begun", "seconds": 0, "injected": {}}
+    numbers = MEMORY.with_name(f"soak-{Path(name).stem}.json")
+    numbers.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", "-q", str(TESTS / name), "--soak", "--injected", str(numbers)]
     with subprocess.Popen(command, cwd=ROOT) as tests:
         try:
-            end = {0: "passed", 5: "passed"}.get(tests.wait(seconds), "failed")
+            end = {0: "passed", 5: "passed"}.get(tests.wait(stop_at - began), "failed")
         except subprocess.TimeoutExpired:
-            tests.terminate()
+            tests.send_signal(signal.SIGINT)
             try:
                 tests.wait(_GRACE_SECONDS)
             except subprocess.TimeoutExpired:
@@ -44,8 +53,14 @@ def run(file: Path, seconds: float) -> dict[str, Any]:
 
 def table(done: dict[str, Any]) -> str:
     """The results for people."""
-    lines = ["| test | injected and found | end | seconds |", "|---|---|---|---|"]
-    for name, result in done.items():
+    minutes = sum(result["seconds"] for result in done.values()) / 60
+    lines = [
+        f"{minutes:.0f} minutes of tests, {AT_ONCE} at a time.",
+        "",
+        "| test | injected and found | end of its file | seconds of its file |",
+        "|---|---|---|---|",
+    ]
+    for name, result in sorted(done.items()):
         rows = result["injected"] or {name: {}}
         for test, numbers in rows.items():
             told = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in numbers.items()) or "-"
@@ -69,16 +84,14 @@ def main() -> None:
     MEMORY.parent.mkdir(exist_ok=True)
     done: dict[str, Any] = {} if arguments.again or not MEMORY.exists() else json.loads(MEMORY.read_text())
     stop_at = time.monotonic() + 60.0 * arguments.minutes
-    for file in sorted(Path(__file__).parent.glob("test_*.py")):
-        if done.get(file.name, {}).get("end") == "passed":
-            continue
-        left = stop_at - time.monotonic()
-        if left <= 0:
-            print(f"{arguments.minutes:.0f} minutes have passed; go on with the same command")
-            break
-        done[file.name] = run(file, left)
-        MEMORY.write_text(json.dumps(done, indent=1))
-        DOCUMENT.write_text(put(DOCUMENT.read_text(), table(done)))
+    names = [*OTHERS, *sorted(f"faults/{file.name}" for file in Path(__file__).parent.glob("test_*.py"))]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        left = [name for name in names if done.get(name, {}).get("end") != "passed"]
+        running = {pool.submit(run, name, stop_at): name for name in left}
+        for one in as_completed(running):
+            done[running[one]] = one.result()
+            MEMORY.write_text(json.dumps(done, indent=1))
+            DOCUMENT.write_text(put(DOCUMENT.read_text(), table(done)))
     print(table(done))
     sys.exit(any(result["end"] == "failed" for result in done.values()))
 

@@ -1,7 +1,8 @@
-"""Run by ``test_lifecycle``: a fit that is interrupted as Ctrl-C does, then another one."""
+"""Run by ``test_lifecycle``: a fit that is interrupted as Ctrl-C does, then another one, as often as is asked for."""
 
 import os
 import signal
+import sys
 import warnings
 
 import numpy as np
@@ -19,9 +20,7 @@ conf = SparkConf().setMaster("local[2]").set("spark.ui.enabled", "false").set("s
 conf.set("spark.python.daemon.module", "elephas_fast.spark.daemon")
 sc = SparkContext(conf=conf)
 rdd = to_simple_rdd(sc, np.ones((64, 4), np.float32), np.ones(64, np.float32))
-model = tiny_model()
-before = model.get_weights()
-epochs = []
+epochs: list[int] = []
 
 
 def interrupt(epoch: int, logs: object) -> None:
@@ -30,13 +29,18 @@ def interrupt(epoch: int, logs: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
 
-spark_model = SparkModel(model, mode="asynchronous", num_workers=2)
-try:
-    spark_model.fit(rdd, epochs=500, verbose=0, callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=interrupt)])
-except KeyboardInterrupt:
-    print(f"interrupted after {len(epochs)} epochs")
-assert any(not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
-history = spark_model.fit(rdd, epochs=2, verbose=0)
-print(f"then trained {len(history.epoch)} epochs")
+callback = keras.callbacks.LambdaCallback(on_epoch_end=interrupt)
+for _ in range(int(sys.argv[1])):
+    model = tiny_model()
+    before = model.get_weights()
+    epochs.clear()
+    spark_model = SparkModel(model, mode="asynchronous", num_workers=2)
+    try:
+        spark_model.fit(rdd, epochs=500, verbose=0, callbacks=[callback])
+    except KeyboardInterrupt:
+        print(f"interrupted after {len(epochs)} epochs", end=", ")
+    assert any(not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    history = spark_model.fit(rdd, epochs=2, verbose=0)
+    print(f"then trained {len(history.epoch)} epochs")
 print(f"left: {own_leftovers()}")
 sc.stop()

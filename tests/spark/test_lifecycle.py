@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,54 +30,54 @@ def test_fit_twice_goes_on(sc, digits, mode):
 
 
 @pytest.mark.fault(19)
-def test_descriptors_and_threads_do_not_grow(sc):
+def test_descriptors_threads_and_memory_do_not_grow(sc, how_many, injected):
     x, y = np.ones((16, 4), np.float32), np.ones(16, np.float32)
     rdd = to_simple_rdd(sc, x, y)
     model = tiny_model()
+    fits = how_many(5, 50)
 
     def once():
         SparkModel(model, mode="asynchronous", num_workers=2).fit(rdd, epochs=1, verbose=0)
-        return len(os.listdir("/proc/self/fd")), threading.active_count()
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return len(os.listdir("/proc/self/fd")), threading.active_count(), resident
 
     once()
-    before = once()
-    after = [once() for _ in range(5)][-1]
+    seen = [once() for _ in range(1 + fits)]
+    before, after = seen[0], seen[-1]
     assert after[0] <= before[0] + 2
     assert after[1] <= before[1]
+    settled = seen[fits // 5][2]
+    assert after[2] <= 1.01 * settled + how_many(8, 0) * 2**20
+    injected(fits=fits, descriptors_more=after[0] - before[0], threads_more=after[1] - before[1],
+             resident_kB_more_after_a_fifth=(after[2] - settled) // 1024)  # fmt: skip
 
 
 @pytest.mark.fault(16)
-def test_four_fits_at_once_give_what_each_gives_alone(sc):
+def test_fits_at_once_give_what_each_gives_alone(sc, how_many, injected):
     rng = np.random.default_rng(0)
-    data = [(rng.normal(size=(40, 4)).astype(np.float32), rng.normal(size=40).astype(np.float32)) for _ in range(4)]
-    models = [tiny_model("adam") for _ in range(4)]
-    alone = []
-    for x, y in data:
-        model = tiny_model("adam")
+    count = how_many(4, 8)
+    data = [(rng.normal(size=(40, 4)).astype(np.float32), rng.normal(size=40).astype(np.float32)) for _ in range(count)]
+    models = [tiny_model("adam") for _ in range(count)]
+
+    def train(model, x, y):
         SparkModel(model, mode="synchronous", num_workers=2).fit(
             to_simple_rdd(sc, x, y), epochs=2, verbose=0, seed=1, batch_size=8
         )
+
+    alone = []
+    for x, y in data:
+        model = tiny_model("adam")
+        train(model, x, y)
         alone.append(model.get_weights())
-    errors: list[BaseException] = []
-
-    def run(model, x, y):
-        try:
-            SparkModel(model, mode="synchronous", num_workers=2).fit(
-                to_simple_rdd(sc, x, y), epochs=2, verbose=0, seed=1, batch_size=8
-            )
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(m, *d)) for m, d in zip(models, data, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert not errors
+    with ThreadPoolExecutor(count) as pool:
+        running = [pool.submit(train, model, *rows) for model, rows in zip(models, data, strict=True)]
+        for one in running:
+            one.result(120)
     for model, expected in zip(models, alone, strict=True):
         for got, value in zip(model.get_weights(), expected, strict=True):
             np.testing.assert_array_equal(got, value)
     assert_nothing_left()
+    injected(fits_at_once=count, different=0)
 
 
 @pytest.mark.fault(22)
@@ -147,14 +148,14 @@ def test_a_job_that_never_trains_has_an_end(sc):
     assert_nothing_left(within=20.0)
 
 
-def run_script(name: str) -> str:
+def run_script(name: str, *arguments: str) -> str:
     """The output of a script of this folder, run in a process of its own to its successful end."""
     script = Path(__file__).with_name(name)
     done = subprocess.run(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), *arguments],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
@@ -166,9 +167,10 @@ NOTHING = "left: {'servers': set(), 'sockets': set(), 'threads': set(), 'shared 
 
 
 @pytest.mark.fault(21)
-def test_interrupt_and_fit_again():
+def test_interrupt_and_fit_again(how_many, injected):
     """An interrupt amid a fit keeps the last weights, and the next fit works at once."""
-    output = run_script("interrupted.py")
-    assert "interrupted after 2 epochs" in output
-    assert "then trained 2 epochs" in output
+    times = how_many(1, 20)
+    output = run_script("interrupted.py", str(times))
+    assert output.count("interrupted after 2 epochs, then trained 2 epochs") == times
     assert NOTHING in output
+    injected(interrupts=times, fits_afterwards=times)
