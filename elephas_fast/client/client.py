@@ -45,7 +45,6 @@ from elephas_fast.wire import (
 
 # Bytes. Pieces of a vector come in blocks of half as much, which malloc is to use again.
 _KEPT_BLOCK: Final = 2 * 2**20
-_SHARED_SECONDS: Final = 10.0  # for the memory of a server that is being started again
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ class Client:
         self._store: ParameterStore | None = None
         self.version = 0
         self.clock = 0
-        road = find_road(address, transport, min(timeout, _SHARED_SECONDS))
+        road = find_road(address, transport, timeout)
         self.transport = road.scheme
         self._segment, self._lifeline = road.segment, road.lifeline
         self._conversation: Conversation | None = None

@@ -10,7 +10,7 @@ from elephas_fast.client.conversation import PushRefused
 from elephas_fast.store import Segment
 from elephas_fast.transport import Address, Lifeline, TransportError, here, receive
 
-_PATIENCE: Final = 10.0
+_PATIENCE: Final = 10.0  # for the memory of a server that is being started again, where there is another way
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,13 @@ class Road:
     lifeline: Lifeline | None = None
 
 
-def find_road(address: Address, transport: str, patience: float = 0.0) -> Road:
-    """The way called ``transport``, or with ``'auto'`` the first that works of shm, ipc, tcp, inproc; ``patience``:
-    seconds to wait for the memory of a server on this host that is being started again.
+def find_road(address: Address, transport: str, timeout: float = 0.0) -> Road:
+    """The way called ``transport``, or with ``'auto'`` the first that works of shm, ipc, tcp, inproc; ``timeout``:
+    seconds to wait at most for the memory of a server on this host that is being started again.
 
     Raises ``TransportError`` where none leads to the server and ``PushRefused`` for a wrong key.
     """
+    patience = timeout if transport == "shm" else min(timeout, _PATIENCE)
     for scheme in ("shm", "ipc", "tcp", "inproc") if transport == "auto" else (transport,):
         endpoint = address.endpoint(scheme)
         if endpoint is None:

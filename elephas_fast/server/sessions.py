@@ -191,9 +191,12 @@ class Sessions:
 
     def _hand_over(self) -> None:
         assert self._handover is not None
-        lifeline = self._handover.accept()
-        if lifeline is None:
+        try:
+            lifeline = self._handover.accept()
+        except PermissionError:
             self._store.count(Counter.DAMAGED)
+            return
+        if lifeline is None:
             return
         self._lifelines[lifeline.fileno()] = lifeline
         self._listener.watch(lifeline.fileno(), lambda: self._look_after(lifeline))

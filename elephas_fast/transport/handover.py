@@ -80,7 +80,10 @@ class Handover:
         return self._socket.fileno()
 
     def accept(self) -> Lifeline | None:
-        """Hand the file to the next peer in line. The open connection, or ``None`` if the peer was refused."""
+        """Hand the file to the next peer in line. The open connection, or ``None`` if the peer has left by itself, as
+        one does that is killed. Raises ``PermissionError`` if it was refused: another user's, one that does not know
+        the key, or one that is too slow to show it.
+        """
         try:
             peer, _ = self._socket.accept()
         except OSError:
@@ -99,9 +102,15 @@ class Handover:
             socket.send_fds(peer, [_proof(self._key, b"server", answer[_NONCE:])], [self._fd])
             peer.setblocking(False)
             return Lifeline(peer)
-        except OSError:
+        except ConnectionError:
             peer.close()
             return None
+        except PermissionError:
+            peer.close()
+            raise
+        except OSError as error:
+            peer.close()
+            raise PermissionError(f"peer does not show the key: {error}") from None
 
     def close(self) -> None:
         """Stop listening; the name is gone at once."""

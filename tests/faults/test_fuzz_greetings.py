@@ -46,7 +46,8 @@ def test_a_mutated_proof_is_given_nothing(
                 mutator.change_bytes(guess)
                 peer.sendall(guess)
                 peer.shutdown(socket.SHUT_WR)
-                admitted += handover.accept() is not None
+                with contextlib.suppress(PermissionError):
+                    admitted += handover.accept() is not None
                 _, fds, _, _ = socket.recv_fds(peer, 256, 4)
                 assert fds == [], f"proof {number} was given a descriptor"
     finally:
