@@ -57,7 +57,7 @@ class Wait(Fault):
 @dataclass(frozen=True)
 class Freeze(Fault):
     """The first attempt of partition 0 freezes its executor and that one's worker before its third push, so that Spark
-    can neither reach nor end it. Once another has begun, it pushes as fast as it can and whatever it is told. The other
+    can neither reach nor end it. Once another has begun, it pushes a hundred times a second whatever it is told. The other
     takes ``seconds`` for its rounds."""
 
     seconds: float = 0.0
@@ -87,7 +87,7 @@ class Freeze(Fault):
                     honest(path, clock, *arguments, **options)
                 except PushRefused:
                     refused += 1
-                    time.sleep(0.001)
+                    time.sleep(0.01)
             Path(self.folder, "refused").write_text(str(refused))
             return honest(path, clock, *arguments, **options)
 
