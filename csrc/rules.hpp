@@ -3,9 +3,9 @@
 // A rule reads its per-step scalars in the order its `scalars` names them; optimizers/rules.py computes them. It
 // updates the weight `w` and its slots `s`, in the order in which Keras creates them, from the gradient `g`. V is
 // `float` or `Wide` (wide.hpp). Operations stand in the order of Keras 3's `update_step`, but x / y is written
-// x reciprocal(y), which rounds twice, where y is a root: such a y lies far from overflow and underflow of 1 / y, so
-// estimates can give the correctly rounded 1 / y, faster than a divider does. The build forbids contraction into fused
-// multiply-adds, so the result is the same bits for every instruction set.
+// x reciprocal(y) or x inverse_root(y^2), which round twice, where y is a root: such a y lies far from overflow and
+// underflow of 1 / y, so estimates can give 1 / y faster than a divider does. The build forbids contraction into fused
+// multiply-adds; beside `inverse_root` every operation gives the same bits with every instruction set.
 //
 // `weight_tells`: with a `reciprocal` that is not a number for an infinite argument, a slot that is not finite leaves a
 // weight that is not finite either, so that it is enough to look at the weight.
@@ -92,7 +92,7 @@ struct Rmsprop {
             average = rho * average + rest * g;
             variance = variance - average * average;
         }
-        const V step = (lr * g) * reciprocal(root(variance + epsilon));
+        const V step = (lr * g) * inverse_root(variance + epsilon);
         if constexpr (HasMomentum) {
             s[1] = mu * s[1] + step;
             w = w - s[1];
@@ -115,7 +115,7 @@ struct Adagrad {
     template <class V>
     void operator()(V& w, V* s, V g) const {
         s[0] = s[0] + g * g;
-        w = w - (lr * g) * reciprocal(root(s[0] + epsilon));
+        w = w - (lr * g) * inverse_root(s[0] + epsilon);
     }
 };
 

@@ -94,6 +94,19 @@ struct Wide {
 #endif
     }
 
+    // 1 / sqrt(x); with `estimates` right to about a unit in the last place, by one Newton step, and not a number where
+    // x is zero, infinite, negative or not a number.
+    friend Wide inverse_root(Wide x) {
+#if defined(__AVX512F__)
+        const __m512 a = (__m512)x.v;
+        const __m512 y = _mm512_maskz_rsqrt14_ps(0xffff, a);
+        const __m512 error = _mm512_fnmadd_ps(_mm512_mul_ps(a, y), y, _mm512_set1_ps(1.0f));
+        return (Floats)_mm512_fmadd_ps(error, _mm512_mul_ps(y, _mm512_set1_ps(0.5f)), y);
+#else
+        return reciprocal(root(x));
+#endif
+    }
+
     // Whether any lane is infinite or not a number.
     friend bool any_nonfinite(Wide x) {
 #if defined(__AVX512F__)
@@ -112,6 +125,15 @@ struct Wide {
 #endif
     }
 };
+
+// One element goes the way of its register, so that both have the same bits; where that gives no number, the exact way.
+inline float inverse_root(float x) {
+    if constexpr (Wide::estimates) {
+        const float y = inverse_root(Wide(x)).v[0];
+        if (!(nonfinite_mark(y) >> 31)) return y;
+    }
+    return 1.0f / sqrtf(x);
+}
 
 }  // namespace
 }  // namespace elephas

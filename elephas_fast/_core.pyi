@@ -8,8 +8,8 @@ Rules of this module:
   buffer) names the argument, what was expected and what came.
 * The GIL is released while a kernel runs. Every function may be called from any thread. Two calls that write
   to the same elements at the same time are races, except as an ``access`` promises.
-* ``threads`` is an upper bound; short vectors stay on one. Results are the same bits for any ``threads`` and
-  any instruction set.
+* ``threads`` is an upper bound; short vectors stay on one. Results are the same bits for any ``threads``;
+  for RMSprop and Adagrad they differ between AVX-512 and the other instruction sets in the last places.
 * Counts are of non-finite elements (infinite or not a number) of what the call wrote.
 """
 

@@ -23,6 +23,10 @@ def start(n: int, steps: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(size=n).astype(np.float32), gradients.astype(np.float32)
 
 
+# In AVX-512 these divide by a root by way of an estimate, so that their bits are that instruction set's own.
+ESTIMATING = ("RMSprop", "Adagrad")
+
+
 def train(
     name: str, arguments: cases.Arguments, weights: np.ndarray, gradients: np.ndarray, **options: object
 ) -> list[np.ndarray]:
@@ -45,10 +49,10 @@ def check(name: str, arguments: cases.Arguments) -> None:
     weights, gradients = start(SIZE, STEPS)
     labels = ["weights", *optimizer.slot_names]
     by_isa = {isa: train(name, arguments, weights, gradients, isa=isa) for isa in _core.isas()}
-    result = by_isa["baseline"]
     for isa, other in by_isa.items():
-        for label, a, b in zip(labels, result, other, strict=True):
-            assert a.tobytes() == b.tobytes(), f"{label}: {isa} differs from baseline"
+        for label, a, b in zip(labels, by_isa["baseline"], other, strict=True):
+            assert name in ESTIMATING or a.tobytes() == b.tobytes(), f"{label}: {isa} differs from baseline"
+    results = by_isa if name in ESTIMATING else {"every": by_isa["baseline"]}
 
     keras = keras_side.Training(keras_side.optimizer(name, arguments), [weights])
     keras.run(gradients[:1])
@@ -56,12 +60,12 @@ def check(name: str, arguments: cases.Arguments) -> None:
     for label, a, b in zip(labels, first, _state(keras, optimizer.slot_names), strict=True):
         assert_near(a, b, 1e-5, f"{label} after 1 step")
     keras.run(gradients[1:])
-    for label, a, b in zip(labels, result, _state(keras, optimizer.slot_names), strict=True):
-        assert_near(a, b, 1e-5, f"{label} after {STEPS} steps")
-
     w, slots = reference.train(optimizer, weights, gradients)
-    for label, a, b in zip(labels, result, [w, *slots], strict=True):
-        assert_near(a, b, 1e-4, f"{label} against float64")
+    for isa, result in results.items():
+        for label, a, b in zip(labels, result, _state(keras, optimizer.slot_names), strict=True):
+            assert_near(a, b, 1e-5, f"{label} after {STEPS} steps, {isa}")
+        for label, a, b in zip(labels, result, [w, *slots], strict=True):
+            assert_near(a, b, 1e-4, f"{label} against float64, {isa}")
 
 
 def _state(keras: keras_side.Training, names: tuple[str, ...]) -> list[np.ndarray]:
@@ -93,18 +97,20 @@ def test_at_least_forty_combinations(name: str) -> None:
 def test_sizes(name: str, n: int) -> None:
     arguments = {**cases.OWN[name][-1], "weight_decay": 0.01, "clipnorm": 0.5}
     weights, gradients = start(n, 3)
-    results = [
-        train(name, arguments, weights, gradients, isa=isa, threads=threads)
-        for isa in _core.isas()
-        for threads in (1, 2)
-    ]
+    results = []
+    for isa in _core.isas():
+        one, two = (train(name, arguments, weights, gradients, isa=isa, threads=threads) for threads in (1, 2))
+        assert [a.tobytes() for a in one] == [b.tobytes() for b in two]
+        results.append(one)
     for other in results[1:]:
-        assert [a.tobytes() for a in results[0]] == [b.tobytes() for b in other]
+        assert name in ESTIMATING or [a.tobytes() for a in results[0]] == [b.tobytes() for b in other]
     keras = keras_side.Training(keras_side.optimizer(name, arguments), [weights])
     for gradient in gradients:
         keras.step(gradient)
-    for a, b in zip(results[0], _state(keras, cases.ours(name, arguments).slot_names), strict=True):
-        assert_near(a, b, 1e-5, f"{n} elements")
+    expected = _state(keras, cases.ours(name, arguments).slot_names)
+    for result in results:
+        for a, b in zip(result, expected, strict=True):
+            assert_near(a, b, 1e-5, f"{n} elements")
 
 
 @pytest.mark.parametrize("name", cases.OWN)

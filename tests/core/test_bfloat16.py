@@ -7,7 +7,7 @@ import pytest
 
 from elephas_fast._core import Kernel, PushKernel, decode_bfloat16, encode_bfloat16, isas, rules
 
-from .test_kernel import scalars, vectors
+from .test_kernel import ESTIMATING, scalars, vectors
 
 BETAS = (0.9, 0.999)
 
@@ -49,9 +49,15 @@ def test_all_instruction_sets_round_alike(rule: str) -> None:
         halves = [encoded(slot) for slot in slots]
         bad = kernel.each([scalars(kernel)] * 3, weights, halves, [gradient] * 3, seed=77)
         halves = [np.where(np.isnan(decoded(h)), np.uint16(0x7FC0), h) for h in halves]
-        results.append((bad, np.nan_to_num(weights).tobytes(), *(h.tobytes() for h in halves)))
-    assert results[0][0] == 6
-    assert all(result == results[0] for result in results)
+        results.append([np.nan_to_num(weights), *halves])
+        assert bad == 6
+    weights, *halves = results[0]
+    for other_weights, *others in results[1:]:
+        if rule in ESTIMATING:
+            np.testing.assert_allclose(other_weights, weights, rtol=1e-3, atol=1e-3)
+            assert max(np.max(np.abs(a.astype(int) - b)) for a, b in zip(halves, others, strict=True)) <= 1
+        else:
+            assert [a.tobytes() for a in results[0]] == [a.tobytes() for a in (other_weights, *others)]
 
 
 @pytest.mark.parametrize("rule", rules())
