@@ -57,8 +57,8 @@ class Wait(Fault):
 @dataclass(frozen=True)
 class Freeze(Fault):
     """The first attempt of partition 0 freezes its executor and that one's worker before its third push, so that Spark
-    can neither reach nor end it. Once another has begun, it pushes a hundred times a second whatever it is told. The other
-    takes ``seconds`` for its rounds."""
+    can neither reach nor end it. Once another has begun, it pushes a hundred times a second whatever it is told. The
+    other takes ``seconds`` for its rounds."""
 
     seconds: float = 0.0
 
