@@ -17,7 +17,7 @@ from typing import Any
 from pyspark import SparkConf, SparkContext, find_spark_home
 
 ROOT = Path(__file__).parents[2]
-_READY_SECONDS = 60.0
+_READY_SECONDS = 180.0
 
 
 def run_child(module: str, *arguments: object, timeout: float) -> dict[str, Any]:
