@@ -12,6 +12,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
+from elephas_fast.alias.hyperas.distributions import conditional
 from elephas_fast.tuning.space import Space, space_of
 from elephas_fast.tuning.templates import template_of
 from elephas_fast.tuning.user_functions import UserTrial
@@ -29,12 +30,12 @@ def everything(x, y=2, *, z: UnknownName = 3):  # noqa: F821  # an annotation th
     found = [Layer({{uniform(0, 1)}}), Layer(rate={{uniform(0, 1)}}), Layer({{choice([1, 2])}}, size={{randint(5)}})]
     found[0].named = {{quniform(1, 10, 2)}}
     depth = {{choice(["three", "four"])}}
-    if {{choice(["yes", "no"])}} == "yes":
+    if {{choice(["yes", "no"])}} == "yes" and conditional({{choice([True, False])}}):
         depth += "!"
     return x, y, z, found, depth, {{loguniform(math.log(0.1), math.log(SCALE))}}, {{normal(0, SCALE)}}
 
 
-NAMES = ["Layer", "rate", "Layer_1", "size", "named", "depth", "conditional", "value", "value_1"]
+NAMES = ["Layer", "rate", "Layer_1", "size", "named", "depth", "conditional", "conditional_1", "value", "value_1"]
 
 
 def test_names_come_from_where_the_braces_stand():
@@ -43,7 +44,7 @@ def test_names_come_from_where_the_braces_stand():
 
 def test_values_take_the_place_of_the_braces():
     template = template_of(everything)
-    values = dict(zip(NAMES, [0.5, 0.25, 2, 4, 6, "four", "yes", 1.5, -1.0], strict=True))
+    values = dict(zip(NAMES, [0.5, 0.25, 2, 4, 6, "four", "yes", True, 1.5, -1.0], strict=True))
     x, y, z, found, depth, rate, shift = template.call(("x",), values)
     assert (x, y, z, depth, rate, shift) == ("x", 2, 3, "four!", 1.5, -1.0)
     assert found[0].arguments == (0.5,)

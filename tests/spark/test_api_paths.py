@@ -59,7 +59,7 @@ PATHS = {
     "elephas.utils.huggingface_utils": "pad_labels",
     "elephas.hyperparam": "HyperParamModel HyperasWorker VotingModel search report",
     "hyperas.distributions": (
-        "choice randint uniform quniform loguniform qloguniform normal qnormal lognormal qlognormal"
+        "choice conditional randint uniform quniform loguniform qloguniform normal qnormal lognormal qlognormal"
     ),
     "hyperas.optim": "minimize",
     "hyperas.ensemble": "VotingModel",
