@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import cloudpickle
 import pytest
 
 from elephas_fast.alias.hyperas.distributions import conditional
+from elephas_fast.spark.trials import pickled
 from elephas_fast.tuning.space import Space, space_of
 from elephas_fast.tuning.templates import template_of
 from elephas_fast.tuning.user_functions import UserTrial
@@ -180,6 +183,25 @@ def test_data_is_given_by_name_where_names_tell(tmp_path):
         return a, b, {{uniform(0, 1)}}
 
     assert UserTrial(other, data)({"value": 0}) == (1, 2, 0)
+
+
+def test_the_users_own_modules_need_not_be_where_the_trial_is(tmp_path, monkeypatch):
+    """A module that a script imports its two functions from, with another one beside it."""
+    (tmp_path / "own_rows.py").write_text("class Rows(list):\n    pass\n\ndef total(rows):\n    return sum(rows)\n")
+    (tmp_path / "own_model.py").write_text(
+        "import own_rows\nfrom own_rows import Rows\n\ndef data():\n    return Rows([1, 2])\n\n"
+        "def twice(value):\n    return 2 * value\n\ndef model(rows):\n"
+        "    return twice(own_rows.total(rows)) + {{uniform(0, 1)}}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("own_model")
+    objectives = [UserTrial(module.model, module.data), lambda values: module.twice(values["value"])]
+    sent = [pickled(objective) for objective in objectives]
+    assert "own_model" not in cloudpickle.list_registry_pickle_by_value()
+    monkeypatch.undo()
+    for name in ("own_model", "own_rows"):
+        monkeypatch.delitem(sys.modules, name)
+    assert [cloudpickle.loads(data)({"value": 1}) for data in sent] == [7, 2]
 
 
 def test_data_that_cannot_be_pickled_is_made_where_it_is_used():
