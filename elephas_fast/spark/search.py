@@ -16,6 +16,7 @@ from elephas_fast.spark.notebook import is_running_in_notebook
 from elephas_fast.spark.surroundings import Surroundings, of_context, of_session
 from elephas_fast.spark.trials import ContextTrials, DriverTrials, SessionTrials, pickled
 from elephas_fast.tuning.desk import Desk
+from elephas_fast.tuning.interrupts import noted_by
 from elephas_fast.tuning.loop import Limits, Loop, Place
 from elephas_fast.tuning.record import Record
 from elephas_fast.tuning.result import SearchResult
@@ -101,13 +102,15 @@ def search(
     table = Table(verbose, is_running_in_notebook())
     if trials_on == "driver":
         loop = Loop(walk, record, limits, rule, chosen, None)
-        loop.run(DriverTrials(objective, loop), table)
+        with noted_by(loop.interrupt):
+            loop.run(DriverTrials(objective, loop), table)
         return SearchResult(walk, record, chosen, loop.interrupted, custom_objects)
     assert around is not None
     data = pickled(objective)
     keras = any(name in data for name in (b"keras", b"tensorflow"))
     loop = Loop(walk, record, limits, rule, chosen, around.task_cpus if keras else None)
-    _on_workers(loop, table, data, around.host, context, session)
+    with noted_by(loop.interrupt):
+        _on_workers(loop, table, data, around.host, context, session)
     return SearchResult(walk, record, chosen, loop.interrupted, custom_objects)
 
 

@@ -80,6 +80,24 @@ def test_trials_of_another_space_are_refused(here):
         here(lambda values: 0.0, {"y": hp.uniform("y", 0, 1)}, trials=found.trials)
 
 
+def test_trials_with_options_that_the_space_no_longer_has_are_refused(here):
+    found = here(max_evals=6)
+    with pytest.raises(ValueError, match=r"where kind has 1 options, got trial \d with option 1; give another file"):
+        here(space={**SPACE, "kind": hp.choice("kind", ["plain"])}, trials=found.trials)
+
+
+def test_a_report_that_is_not_finite_counts_as_the_worst(here, tmp_path):
+    def objective(values):
+        for epoch, loss in enumerate((3.0, math.nan, -math.inf, 2.0)):
+            report(epoch, loss)
+        return bowl(values)
+
+    here(objective, max_evals=2, trials=tmp_path / "kept")
+    found = here(objective, max_evals=3, trials=tmp_path / "kept").trials.results
+    wanted = [(0, 3.0), (1, math.inf), (2, math.inf), (3, 2.0)]
+    assert [[tuple(pair) for pair in result["losses"]] for result in found] == [wanted] * 3
+
+
 def test_failures_are_recorded_and_do_not_distort(here):
     def fragile(values):
         if values["x"] < -3:
