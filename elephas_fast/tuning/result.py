@@ -58,13 +58,18 @@ class SearchResult:
 
     def models(self, count: int) -> list[Any]:
         """The models of the ``count`` best trials that have one, the best first."""
-        having = [document for document in self._record.best() if document["result"].get("model") is not None]
+        having = self.with_model
         if len(having) < count:
             raise ValueError(
                 f"models: expected {count} trials with a model, got {len(having)}; return 'model' from the objective, "
                 "run more trials, or search with a greater keep_models"
             )
         return [self.model_of(document) for document in having[:count]]
+
+    @property
+    def with_model(self) -> list[dict[str, Any]]:
+        """The documents of the trials that have a loss and a model, the best first."""
+        return [document for document in self._record.best() if document["result"].get("model") is not None]
 
     def model_of(self, document: Mapping[str, Any]) -> Any:
         """The Keras model of a trial. Pickled weights are read by ``weight_lists``, which runs no code of theirs."""
