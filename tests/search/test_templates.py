@@ -82,6 +82,22 @@ def test_options_that_are_no_literals_are_made_by_the_trial_itself():
     assert dict(made) == {"a": 1}
 
 
+def test_braces_in_and_beside_the_targets_of_assignments():
+    def model(_hyperparameters):
+        found = {}
+        found[{{choice(["a", "b"])}}] = _hyperparameters
+        rate: float = {{uniform(0, 1)}}
+        rate += {{randint(3)}}
+        return found, rate, {{choice([*OPTIONS, Layer])}}
+
+    template = template_of(model)
+    key, rate, more, last = template.parameters
+    assert [parameter.name for parameter in template.parameters] == ["value", "rate", "rate_1", "value_1"]
+    assert last.arguments == (["a", "b", Layer],)
+    values = {key.name: "b", rate.name: 0.5, more.name: 2, last.name: Layer}
+    assert template.call((7,), values) == ({"b": 7}, 2.5, Layer)
+
+
 def test_closures_and_pickling():
     bias = 7
 
