@@ -53,6 +53,8 @@ class VotingModel:
         *,
         custom_objects: Mapping[str, Any] | None = None,
     ) -> None:
+        if not isinstance(model_list, Sequence):
+            raise TypeError(f"model_list: expected a list of Keras models, got {type(model_list).__name__}")
         self.model_list = list(model_list)
         if not self.model_list:
             raise ValueError("model_list: expected at least one model, got none")

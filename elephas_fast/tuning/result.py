@@ -9,6 +9,7 @@ from typing import Any, Final
 import hyperopt
 import pandas as pd
 
+from elephas_fast.config import whole
 from elephas_fast.keras_bridge.trial_models import from_parts
 from elephas_fast.tuning.picture import draw
 from elephas_fast.tuning.record import Record, save_trials
@@ -58,6 +59,7 @@ class SearchResult:
 
     def models(self, count: int) -> list[Any]:
         """The models of the ``count`` best trials that have one, the best first."""
+        whole("count", count, 1)
         having = self.with_model
         if len(having) < count:
             raise ValueError(

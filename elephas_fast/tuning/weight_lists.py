@@ -122,7 +122,7 @@ class _Reader(pickle.Unpickler):
             return _Call(_no_bytes)
         if (module, name) == ("ml_dtypes", "bfloat16"):
             return _BFLOAT16
-        raise _refused(f"a pickle that asks for {module}.{name}"[:200])
+        raise _refused(f"a pickle that asks for {f'{module}.{name}'[:180]!r}")
 
     def persistent_load(self, pid: Any) -> Any:
         """Refused."""

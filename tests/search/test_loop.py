@@ -136,6 +136,8 @@ def test_nothing_but_failures(here):
     assert result.best_loss is None
     with pytest.raises(ValueError, match="expected a trial with a loss, got none of 3; the first: the loss is nan"):
         _ = result.model
+    with pytest.raises(ValueError, match="count: expected a whole number >= 1, got 0"):
+        result.models(0)
 
 
 def test_limits(here):
@@ -227,7 +229,10 @@ def test_the_objective_gets_plain_numbers_in_the_form_of_the_space():
     ({"parallelism": 0}, ValueError, "parallelism: expected a whole number >= 1"),
     ({"timeout": 0}, ValueError, "timeout: expected seconds above 0"),
     ({"trial_timeout": -1}, ValueError, "trial_timeout: expected seconds above 0"),
-    ({"loss_threshold": math.nan}, ValueError, "loss_threshold: expected a number, got NaN"),
+    ({"trial_timeout": "soon"}, ValueError, "trial_timeout: expected seconds above 0, got 'soon'"),
+    ({"loss_threshold": math.nan}, ValueError, "loss_threshold: expected a number, got nan"),
+    ({"loss_threshold": "low"}, ValueError, "loss_threshold: expected a number, got 'low'"),
+    ({"verbose": 7}, ValueError, "verbose: expected 0, 1 or 2, got 7"),
     ({"stop": "soon"}, ValueError, "stop: expected None"),
     ({"trials_on": "moon"}, ValueError, "trials_on: expected 'workers' or 'driver', got 'moon'"),
     ({"trials": 3}, TypeError, "trials: expected a hyperopt.Trials or the path of a file, got int"),

@@ -71,6 +71,11 @@ def test_a_terminal_shows_what_is_under_way(monkeypatch):
     assert "\x1b[" in shown
     final = shown.rpartition("\x1b[J")[2]
     assert final.splitlines()[-1].startswith("4/4 trials; best loss")
+    screen = Terminal()
+    monkeypatch.setattr("elephas_fast.spark.search.Table", lambda verbose, notebook: tables.Table(2, False, screen))
+    search(bowl, SPACE, max_evals=4, trials_on="driver", seed=0)
+    assert "\x1b[" not in screen.getvalue()
+    assert len(screen.getvalue().splitlines()) == 4 + 2
 
 
 def test_frame_and_picture(here, tmp_path):

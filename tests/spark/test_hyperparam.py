@@ -97,7 +97,7 @@ def test_weights_that_are_no_weights_are_refused_on_the_driver(sc):
         made = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
         return {"loss": {{uniform(0, 1)}}, "status": "ok", "model": made.to_json(), "weights": pickle.dumps(Call())}
 
-    with pytest.raises(ValueError, match=r"weights: expected a list of NumPy arrays .* asks for posix\.system"):
+    with pytest.raises(ValueError, match=r"weights: expected a list of NumPy arrays .* asks for 'posix\.system'"):
         HyperParamModel(sc, 1, verbose=0).minimize(model, searching.data, 1)
 
 
@@ -287,6 +287,8 @@ def test_what_does_not_make_an_ensemble(members):
         HyperParamModel(None, parallelism=3)
     with pytest.raises(ValueError, match="weights: expected 2, one for each model, got 3"):
         HyperParamModel(None).best_ensemble(2, searching.model, searching.data, 1, weights=[1, 2, 3])
+    with pytest.raises(TypeError, match="model_list: expected a list of Keras models, got Sequential"):
+        VotingModel(other)
     with pytest.raises(ValueError, match="task: expected"):
         VotingModel(members, task="ranking")
     with pytest.raises(ValueError, match="voting: expected 'hard' or 'soft', got 'loud'"):
