@@ -5,16 +5,18 @@ It translates; the work is in ``spark/search.py``, ``tuning/`` and ``spark/votin
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
-from elephas_fast.config import whole
+from elephas_fast.config import refuse_unknown, whole
 from elephas_fast.keras_bridge.trial_models import report_callback
 from elephas_fast.spark.search import search
-from elephas_fast.spark.voting import VotingModel, load_voting_model
+from elephas_fast.spark.voting import VotingModel, check_voting, load_voting_model
 from elephas_fast.tuning.alone import search_here
 from elephas_fast.tuning.record import load_trials
 from elephas_fast.tuning.reporting import TrialStopped, report
@@ -37,6 +39,9 @@ __all__ = [
     "report_losses",
     "search",
 ]
+
+_SET_HERE = ("objective", "space", "max_evals", "parallelism", "spark", "keep_models", "custom_objects")
+_OPTIONS = [name for name in inspect.signature(search).parameters if name not in _SET_HERE]
 
 
 def report_losses(monitor: str = "val_loss") -> Any:
@@ -68,6 +73,7 @@ class HyperParamModel:
         self.custom_objects = dict(custom_objects or {})
         self.result: SearchResult | None = None
         self._options = options
+        refuse_unknown(options, _OPTIONS, "option of HyperParamModel")
 
     def compute_trials(
         self,
@@ -111,8 +117,16 @@ class HyperParamModel:
         max_evals: int,
         notebook_name: str | None = None,
     ) -> list[Any]:
-        """Search; the Keras models of the ``nb_models`` best trials, the best first."""
-        return self._searched(nb_models, model, data, max_evals, notebook_name).models(nb_models)
+        """Search; the Keras models of the ``nb_models`` best trials, the best first. Warns where fewer have one."""
+        result = self._searched(nb_models, model, data, max_evals, notebook_name)
+        having = len(result.with_model)
+        if 0 < having < nb_models:
+            warnings.warn(
+                f"nb_models: expected {nb_models} trials with a model, got {having}, which are returned; run more "
+                "trials, or see why others failed in result.to_pandas()",
+                stacklevel=2,
+            )
+        return result.models(max(1, min(nb_models, having)))
 
     def best_ensemble(
         self,
@@ -123,10 +137,15 @@ class HyperParamModel:
         voting: str = "hard",
         weights: Sequence[float] | None = None,
         notebook_name: str | None = None,
+        *,
+        task: str | None = None,
     ) -> VotingModel:
-        """Search; a ``VotingModel`` of the ``nb_ensemble_models`` best models."""
+        """Search; a ``VotingModel`` of the ``nb_ensemble_models`` best models, the first of ``weights`` being that of
+        the best. ``task``: see there."""
+        check_voting(voting, whole("nb_ensemble_models", nb_ensemble_models, 1), weights, task)
         members = self.best_models(nb_ensemble_models, model, data, max_evals, notebook_name)
-        return VotingModel(members, voting, weights, custom_objects=self.custom_objects)
+        voices = None if weights is None else list(weights)[: len(members)]
+        return VotingModel(members, voting, voices, task, custom_objects=self.custom_objects)
 
     def _searched(
         self, count: int, model: Callable[..., Any], data: Callable[[], Any], max_evals: int, notebook: str | None

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from elephas_fast.keras_bridge import early_names
+
 _HOME: Final = Path(__file__).parent
 _JAVA: Final = ("elephas.dl4j", "elephas.java")
 _HYPERAS: Final = "hyperas"
@@ -70,7 +72,8 @@ def _installed_hyperas(fullname: str, path: Sequence[str] | None) -> ModuleSpec 
 
 def install_as_elephas() -> None:
     """Have every ``import elephas...`` of this process, and of Spark's Python workers started from now on, mean this
-    package. Call it before the Spark context is made. Safe to call twice.
+    package, and Keras have the names of its first releases that scripts for Elephas use. Call it before the Spark
+    context is made. Safe to call twice.
 
     Raises ``RuntimeError`` where Elephas itself has been imported already.
     """
@@ -79,6 +82,7 @@ def install_as_elephas() -> None:
         raise RuntimeError("install_as_elephas: expected to be called before elephas is imported; move it up")
     if not any(isinstance(finder, _Alias) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Alias())
+    early_names.install()
     path = os.environ.get("PYTHONPATH", "")
     if str(_HOME) not in path.split(os.pathsep):
         os.environ["PYTHONPATH"] = os.pathsep.join([str(_HOME), *filter(None, [path])])

@@ -13,8 +13,12 @@ from elephas_fast.keras_bridge.model_type import LossModelTypeMapper, ModelType
 _PROBABILITIES: Final = ("softmax", "sigmoid")
 
 
-def joined(models: Sequence[Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """A model whose outputs are those of ``models``, in order; copies, so that the given ones stay as they are.
+def joined(
+    models: Sequence[Any], custom_objects: Mapping[str, Any] | None = None, classify: bool | None = None
+) -> tuple[Any, list[Any]]:
+    """A model whose outputs are those of ``models``, in order, and its members; copies, so that the given ones stay as
+    they are. Where they ``classify`` (``None``: found out by the first), a member that gives logits has probabilities
+    made of them.
 
     Raises ``ValueError`` for something else than Keras models with one output each and inputs and outputs alike.
     """
@@ -30,11 +34,12 @@ def joined(models: Sequence[Any], custom_objects: Mapping[str, Any] | None = Non
                 "models: expected one output each, and inputs and outputs of the same shapes, got "
                 f"{shapes[0]} and {shapes[1]}"
             )
-    copies = [_renamed(model, f"member_{place}", custom_objects) for place, model in enumerate(models)]
+    classify = is_classifier(models[0]) if classify is None else classify
+    copies = [_member(model, f"member_{place}", custom_objects, classify) for place, model in enumerate(models)]
     given = copies[0].inputs
     inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=f"input_{i}") for i, tensor in enumerate(given)]
     whole = inputs if len(inputs) > 1 else inputs[0]
-    return keras.Model(whole, [copy(whole) for copy in copies], name="voting")
+    return keras.Model(whole, [copy(whole) for copy in copies], name="voting"), copies
 
 
 def is_classifier(model: Any) -> bool:
@@ -44,12 +49,30 @@ def is_classifier(model: Any) -> bool:
     if kind is not None:
         return kind is ModelType.CLASSIFICATION
     last = model.layers[-1]
-    activation = getattr(last, "activation", None)
-    return type(last).__name__.lower() in _PROBABILITIES or getattr(activation, "__name__", "") in _PROBABILITIES
+    return type(last).__name__.lower() in _PROBABILITIES or _activation(last) in _PROBABILITIES
+
+
+def _gives_logits(model: Any) -> bool:
+    """Whether a classifier's outputs are no probabilities yet: by its loss, else by a last layer that is linear."""
+    by_loss = model.compiled and bool(getattr(model.loss, "from_logits", False))
+    return by_loss or _activation(model.layers[-1]) == "linear"
+
+
+def _activation(layer: Any) -> str:
+    return str(getattr(getattr(layer, "activation", None), "__name__", ""))
 
 
 def _shapes(model: Any) -> tuple[list[Any], list[Any]]:
     return [tuple(t.shape[1:]) for t in model.inputs], [tuple(t.shape[1:]) for t in model.outputs]
+
+
+def _member(model: Any, name: str, custom_objects: Mapping[str, Any] | None, classify: bool) -> Any:
+    if not classify or not _gives_logits(model):
+        return _renamed(model, name, custom_objects)
+    keras = runtime.keras()
+    inner = _renamed(model, f"{name}_logits", custom_objects)
+    kind = "sigmoid" if inner.outputs[0].shape[-1] == 1 else "softmax"
+    return keras.Model(inner.inputs, keras.layers.Activation(kind, dtype="float32")(inner.outputs[0]), name=name)
 
 
 def _renamed(model: Any, name: str, custom_objects: Mapping[str, Any] | None) -> Any:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import numpy as np
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
@@ -16,6 +17,7 @@ from elephas_fast.spark.notebook import is_running_in_notebook
 from elephas_fast.spark.surroundings import Surroundings, of_context, of_session
 from elephas_fast.spark.trials import ContextTrials, DriverTrials, SessionTrials, pickled
 from elephas_fast.tuning.desk import Desk
+from elephas_fast.tuning.interrupts import noted_by
 from elephas_fast.tuning.loop import Limits, Loop, Place
 from elephas_fast.tuning.record import Record
 from elephas_fast.tuning.result import SearchResult
@@ -72,7 +74,7 @@ def search(
         spark: a SparkContext or session; ``None`` for the active one.
         keep_models: of so many of the best trials the models are kept; ``None``: of all.
         custom_objects: layers and functions of one's own in the models.
-        verbose: 0 shows nothing, 1 a live table.
+        verbose: 0 shows nothing, 1 a live table, 2 only a line for each trial that has ended.
 
     A trial that raises, returns NaN, runs out of time or loses its process is recorded as failed. Ctrl-C ends the
     search and returns what it has. Raises ``ValueError`` for a bad argument and ``RuntimeError`` where Spark cannot
@@ -86,8 +88,12 @@ def search(
     if not callable(objective):
         raise TypeError(f"objective: expected a function of the hyper-parameters, got {type(objective).__name__}")
     for name, value in (("timeout", timeout), ("trial_timeout", trial_timeout)):
-        if value is not None and not value > 0:
+        if value is not None and not (_is_number(value) and value > 0):
             raise ValueError(f"{name}: expected seconds above 0, got {value!r}")
+    if loss_threshold is not None and not (_is_number(loss_threshold) and not math.isnan(loss_threshold)):
+        raise ValueError(f"loss_threshold: expected a number, got {loss_threshold!r}")
+    if verbose not in (0, 1, 2):
+        raise ValueError(f"verbose: expected 0, 1 or 2, got {verbose!r}")
     rule = rule_of(stop)
     walk = Space(space, algo, _STARTUP)
     record = Record(trials, walk.labels, keep_models)
@@ -96,18 +102,18 @@ def search(
     around = of_context(context) if context is not None else of_session(session) if session is not None else None
     width = _width(parallelism, trials_on, around)
     limits = Limits(max_evals, width, timeout, trial_timeout, loss_threshold)
-    if loss_threshold is not None and math.isnan(loss_threshold):
-        raise ValueError("loss_threshold: expected a number, got NaN")
     table = Table(verbose, is_running_in_notebook())
     if trials_on == "driver":
         loop = Loop(walk, record, limits, rule, chosen, None)
-        loop.run(DriverTrials(objective, loop), table)
+        with noted_by(loop.interrupt):
+            loop.run(DriverTrials(objective, loop), table)
         return SearchResult(walk, record, chosen, loop.interrupted, custom_objects)
     assert around is not None
     data = pickled(objective)
     keras = any(name in data for name in (b"keras", b"tensorflow"))
     loop = Loop(walk, record, limits, rule, chosen, around.task_cpus if keras else None)
-    _on_workers(loop, table, data, around.host, context, session)
+    with noted_by(loop.interrupt):
+        _on_workers(loop, table, data, around.host, context, session)
     return SearchResult(walk, record, chosen, loop.interrupted, custom_objects)
 
 
@@ -129,6 +135,10 @@ def _on_workers(
             place.close()
     finally:
         desk.stop()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _seed(seed: int | None, record: Record) -> int:

@@ -11,29 +11,34 @@ from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from elephas_fast.spark.interpreter import is_local_master
+from elephas_fast.transport import is_this_host, own_address_towards
 
 
 @dataclass(frozen=True)
 class Surroundings:
     """``application``: Spark's id of it; ``setting``: the value of a configuration key, ``None`` where it is not set;
-    ``counted``: the tasks that can run at once as the scheduler counts them, ``None`` where it cannot be asked."""
+    ``counted``: the tasks that can run at once as the scheduler counts them, ``None`` where it cannot be asked;
+    ``far``: a server of Spark Connect on another machine, where Spark's driver is, and this program is not."""
 
     application: str
     master: str
     setting: Callable[[str], str | None]
     counted: Callable[[], int | None]
+    far: str = ""
 
     @property
     def is_local(self) -> bool:
         """Whether the workers run on the driver's machine, as its own tasks."""
-        return is_local_master(self.master)
+        return not self.far and is_local_master(self.master)
 
     @property
     def host(self) -> str:
         """The address for a server to listen on: loopback where driver and workers share a machine, else the driver's
-        own."""
+        own; that by which a far server sees this machine, or SPARK_LOCAL_IP."""
         if self.is_local:
             return "127.0.0.1"
+        if self.far:
+            return os.environ.get("SPARK_LOCAL_IP") or _address_towards(self.far)
         return self.setting("spark.driver.bindAddress") or self.setting("spark.driver.host") or ""
 
     @property
@@ -75,7 +80,27 @@ def of_session(spark: SparkSession) -> Surroundings:
         setting("spark.master") or "",
         setting,
         lambda: _counted(SparkContext._active_spark_context),
+        far_server(spark),
     )
+
+
+def far_server(spark: SparkSession) -> str:
+    """The host of a session's Spark Connect server where that is another machine; else nothing."""
+    try:
+        host = str(spark.client.host)
+    except Exception:  # a classic session says in its own way that it has none
+        return ""
+    return "" if is_this_host(host) else host
+
+
+def _address_towards(host: str) -> str:
+    try:
+        return own_address_towards(host)
+    except OSError as error:
+        raise ValueError(
+            f"host: found no address by which {host} sees this machine ({error}); set the environment variable "
+            "SPARK_LOCAL_IP to one"
+        ) from None
 
 
 def _counted(sc: SparkContext | None) -> int | None:

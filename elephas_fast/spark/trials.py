@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import logging
+import os
 import sys
 import sysconfig
 import threading
@@ -197,14 +198,13 @@ class ThreadRun:
 
 
 def pickled(objective: Objective) -> bytes:
-    """The objective for the workers: by value where its module is one of the user's own, which workers may not find.
+    """The objective for the workers: what it uses of the user's own modules by value, as workers may not find them.
 
     Raises ``ValueError`` for one that cannot be pickled.
     """
-    module = sys.modules.get(getattr(objective, "__module__", None) or "")
-    own = module is not None and _is_users_own(module)
+    own = _users_own()
     try:
-        if own:
+        for module in own:
             cloudpickle.register_pickle_by_value(module)
         found: bytes = cloudpickle.dumps(objective)
     except Exception as error:  # anything, from the user's objects
@@ -213,21 +213,27 @@ def pickled(objective: Objective) -> bytes:
             "it, or search with trials_on='driver'"
         ) from error
     finally:
-        if own:
+        for module in own:
             cloudpickle.unregister_pickle_by_value(module)
     return found
 
 
-def _is_users_own(module: ModuleType) -> bool:
-    """Whether a module is neither ``__main__``, which is pickled by value anyway, nor installed, nor a part of one that
-    is."""
-    file = getattr(module, "__file__", None)
+def _users_own() -> list[ModuleType]:
+    """The modules that are neither ``__main__``, which is pickled by value anyway, nor installed, nor a part of one
+    that is."""
     installed = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
     installed.append(str(Path(__file__).parents[1]))
-    by_value = module.__name__ in cloudpickle.list_registry_pickle_by_value()
-    if file is None or module.__name__ == "__main__" or by_value:
-        return False
-    return not any(Path(file).is_relative_to(folder) for folder in installed)
+    folders = tuple(path + os.sep for folder in installed for path in (folder, os.path.realpath(folder)))
+    known = {"__main__", *cloudpickle.list_registry_pickle_by_value()}
+    found = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        named = isinstance(module, ModuleType) and module.__name__ == name and name not in known
+        if not named or not isinstance(file, str) or file.startswith(folders):
+            continue
+        if not os.path.realpath(file).startswith(folders):
+            found.append(module)
+    return found
 
 
 _known: OrderedDict[str, Objective] = OrderedDict()

@@ -36,7 +36,8 @@ class VotingModel:
         voting: 'hard': each has one voice for the class it finds likeliest; of classes with equal votes that of the
             better model wins. 'soft': probabilities are averaged. A regression's outputs are averaged either way.
         weights: of the models' voices; equal by default.
-        task: 'classification' or 'regression'; ``None`` finds out by the first model's loss or last activation.
+        task: 'classification' or 'regression'; ``None`` finds out by the first model's loss or last activation. Of a
+            classifier that gives logits (by its loss, or a last layer that is linear) probabilities are made.
         custom_objects: layers and functions of one's own in the models.
 
     The members are copied: later training of the given models changes nothing here. Raises ``ValueError`` for models
@@ -52,15 +53,15 @@ class VotingModel:
         *,
         custom_objects: Mapping[str, Any] | None = None,
     ) -> None:
+        if not isinstance(model_list, Sequence):
+            raise TypeError(f"model_list: expected a list of Keras models, got {type(model_list).__name__}")
         self.model_list = list(model_list)
         if not self.model_list:
             raise ValueError("model_list: expected at least one model, got none")
-        if task not in (None, *_TASKS):
-            raise ValueError(f"task: expected 'classification', 'regression' or None, got {task!r}")
-        if voting not in ("hard", "soft"):
-            raise ValueError(f"voting: expected 'hard' or 'soft', got {voting!r}")
+        check_voting(voting, len(self.model_list), weights, task)
         self.custom_objects = dict(custom_objects or {})
-        self._joined = joined(self.model_list, self.custom_objects)
+        known = None if task is None else task == "classification"
+        self._joined, self._copies = joined(self.model_list, self.custom_objects, known)
         self.task = task or ("classification" if is_classifier(self.model_list[0]) else "regression")
         self.voting = voting
         self._vote = Vote.of(voting if self.task == _TASKS[0] else "mean", len(self.model_list), weights)
@@ -126,20 +127,21 @@ class VotingModel:
         return df.withColumn(output_col, found)
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write all members to one file, a zip of Keras' own files. Raises ``FileExistsError`` unless ``overwrite``."""
+        """Write all members, as they vote here, to one file, a zip of Keras' own files. Raises ``FileExistsError``
+        unless ``overwrite``."""
         target = Path(path)
         if target.exists() and not overwrite:
             raise FileExistsError(f"path: {str(target)!r} is there already; pass overwrite=True")
         about = {
             "format": _FORMAT, "voting": self.voting, "task": self.task, "weights": self.weights,
-            "members": len(self.model_list),
+            "members": len(self._copies),
         }  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="elephas_fast-") as folder:
             unfinished = target.with_name(f"{target.name}.{os.getpid()}.part")
             try:
                 with zipfile.ZipFile(unfinished, "w") as archive:
                     archive.writestr("voting.json", json.dumps(about))
-                    for name, model in zip(_files(len(self.model_list)), self.model_list, strict=True):
+                    for name, model in zip(_files(len(self._copies)), self._copies, strict=True):
                         save_model(model, str(Path(folder) / name))
                         archive.write(Path(folder) / name, name)
                 unfinished.replace(target)
@@ -184,6 +186,15 @@ class VotingModel:
     def _check_classes(self, name: str) -> None:
         if self.task != "classification":
             raise ValueError(f"{name}: expected models that classify, got a regression; use predict, or task=")
+
+
+def check_voting(voting: str, members: int, weights: Sequence[float] | None, task: str | None) -> None:
+    """Raises ``ValueError`` for arguments that so many members cannot vote by."""
+    if task not in (None, *_TASKS):
+        raise ValueError(f"task: expected 'classification', 'regression' or None, got {task!r}")
+    if voting not in ("hard", "soft"):
+        raise ValueError(f"voting: expected 'hard' or 'soft', got {voting!r}")
+    Vote.of(voting, members, weights)
 
 
 def load_voting_model(path: str | os.PathLike[str], custom_objects: Mapping[str, Any] | None = None) -> VotingModel:

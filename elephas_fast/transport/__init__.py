@@ -5,7 +5,14 @@ Unix socket, nothing on disk), ``tcp://host:port``. Channels and listeners belon
 blocks without a time limit and nothing lingers on close.
 """
 
-from elephas_fast.transport.address import Address, here, is_this_host, own_host, resolve_bind_host
+from elephas_fast.transport.address import (
+    Address,
+    here,
+    is_this_host,
+    own_address_towards,
+    own_host,
+    resolve_bind_host,
+)
 from elephas_fast.transport.channel import Channel
 from elephas_fast.transport.handover import Handover, Lifeline, new_name, receive
 from elephas_fast.transport.listener import Listener
@@ -25,6 +32,7 @@ __all__ = [
     "here",
     "is_this_host",
     "new_name",
+    "own_address_towards",
     "own_host",
     "receive",
     "resolve_bind_host",

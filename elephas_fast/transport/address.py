@@ -76,6 +76,15 @@ def is_this_host(host: str) -> bool:
     return True
 
 
+def own_address_towards(host: str) -> str:
+    """The numeric address of this machine that another one sees. Nothing is sent. Raises ``OSError`` where there is no
+    way to it."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.connect(address)
+        return str(probe.getsockname()[0])
+
+
 def own_host() -> str:
     """The numeric address that this machine's name stands for. Raises ``OSError`` where it stands for none."""
     return socket.gethostbyname(socket.gethostname())

@@ -96,6 +96,12 @@ class Loop:
         self._exhausted = False
         self._leaving: list[Run] = []
         self._lost_in_a_row = 0
+        for document in record.finished:
+            space.check(document)
+
+    def interrupt(self) -> None:
+        """End soon, as by Ctrl-C. Takes no lock, so that a signal's handler may call it."""
+        self.interrupted = True
 
     def run(self, place: Place, screen: Screen) -> None:
         """Until ``max_evals`` trials have ended, or a limit, or Ctrl-C, which is no error: what was under way is then
@@ -133,9 +139,14 @@ class Loop:
         """See ``desk.Listening``."""
         with self._lock:
             live = self.live.get(trial)
-            if live is None or attempt != live.attempt:
+            if live is None:
                 return True
-            live.losses.append((epoch, math.inf if math.isnan(loss) else loss))
+            if attempt < live.attempt:  # its successor is heard; which of the two ends first is up to Spark
+                return False
+            if attempt > live.attempt:  # what it said at its beginning was lost
+                live.attempt, live.begun = attempt, time.monotonic()
+                live.losses.clear()
+            live.losses.append((epoch, loss if math.isfinite(loss) else math.inf))
             own = list(live.losses)
             others = {number: list(losses) for number, losses in self._losses.items() if losses}
             others.update({n: list(other.losses) for n, other in self.live.items() if n != trial and other.losses})
@@ -143,7 +154,7 @@ class Loop:
 
     def _over(self) -> bool:
         limits, elapsed = self.limits, time.monotonic() - self.began
-        if len(self.record.finished) >= limits.max_evals:
+        if self.interrupted or len(self.record.finished) >= limits.max_evals:
             return True
         if limits.timeout is not None and elapsed >= limits.timeout:
             return True
@@ -153,11 +164,11 @@ class Loop:
 
     def _fill(self, place: Place) -> None:
         while (
-            not self._exhausted
+            not (self._exhausted or self.interrupted)
             and len(self.live) < self.limits.parallelism
             and len(self.live) + len(self.record.finished) < self.limits.max_evals
         ):
-            number = self.record.next_number
+            number = self.record.claim()
             suggestion, trial = (int(n) for n in np.random.SeedSequence([self.seed, number]).generate_state(2))
             document = self.space.suggest(self.record.trials, number, suggestion)
             if document is None:
@@ -184,7 +195,7 @@ class Loop:
                 self._lost_in_a_row = 0
             except Exception as error:
                 result = failed(f"its task was lost: {_first_line(error)}")
-                self._lost_in_a_row += live.begun is None
+                self._lost_in_a_row = self._lost_in_a_row + 1 if live.begun is None else 0
                 if self._lost_in_a_row >= _MOST_LOST:
                     raise RuntimeError(
                         f"search: {_MOST_LOST} trials in a row were lost before they began ({_first_line(error)})"
@@ -202,12 +213,14 @@ class Loop:
 
     def _finish(self, number: int, result: dict[str, Any]) -> None:
         with self._lock:
-            live = self.live.pop(number)
-            self._losses[number] = list(live.losses)
+            live = self.live[number]
+            losses = self._losses[number] = list(live.losses)
         began = live.begun or live.submitted
         result.setdefault("worker", live.worker)
         result.setdefault("seconds", time.monotonic() - began)
-        self.record.finish(live.document, result, live.losses)
+        self.record.finish(live.document, result, losses)
+        with self._lock:
+            del self.live[number]
 
     def _cancel_all(self) -> None:
         with self._lock:
@@ -216,7 +229,7 @@ class Loop:
         for live in under_way.values():
             if live.run is not None and live.run.running:
                 live.run.cancel(max(0.1, deadline - time.monotonic()))
-            self.record.forget(live.document)
+        self.record.forget_unfinished()
         for run in self._leaving:
             if run.running:
                 run.cancel(max(0.1, deadline - time.monotonic()))

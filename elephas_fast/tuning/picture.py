@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+from collections.abc import Mapping
 from typing import Any, Final
 
 import pandas as pd
@@ -13,8 +14,9 @@ _COLOURS: Final = {"done": "#2a7f62", "stopped": "#d1a000", "failed": "#c1440e"}
 _ACROSS: Final = 3
 
 
-def draw(rows: pd.DataFrame, labels: list[str], path: str | os.PathLike[str] | None) -> Any:
-    """A figure with one panel for the losses and one for each label; saved to ``path`` if there is one."""
+def draw(rows: pd.DataFrame, columns: Mapping[str, str], path: str | os.PathLike[str] | None) -> Any:
+    """A figure with one panel for the losses and one for each of ``columns``, which has the column of each label; saved
+    to ``path`` if there is one."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -28,15 +30,15 @@ def draw(rows: pd.DataFrame, labels: list[str], path: str | os.PathLike[str] | N
             self.savefig(buffer, format="png", dpi=90)
             return buffer.getvalue()
 
-    panels = 1 + len(labels)
+    panels = 1 + len(columns)
     down = math.ceil(panels / _ACROSS)
     figure = Picture(figsize=(4.2 * min(panels, _ACROSS), 3.2 * down), layout="constrained")
     axes = list(figure.subplots(down, min(panels, _ACROSS), squeeze=False).flat)
     with_loss = rows[rows["loss"].notna()]
     _losses(axes[0], rows, with_loss)
-    for axis, label in zip(axes[1:], labels, strict=False):
-        known = with_loss[with_loss[label].notna()]
-        values = known[label] if pd.api.types.is_numeric_dtype(known[label]) else known[label].astype(str)
+    for axis, (label, column) in zip(axes[1:], columns.items(), strict=False):
+        known = with_loss[with_loss[column].notna()]
+        values = known[column] if pd.api.types.is_numeric_dtype(known[column]) else known[column].astype(str)
         axis.scatter(values, known["loss"], s=16, color=_COLOURS["done"])
         if pd.api.types.is_float_dtype(values) and values.min() > 0 and values.max() / values.min() > 50:
             axis.set_xscale("log")

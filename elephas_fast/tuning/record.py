@@ -24,9 +24,9 @@ _HEAVY: Final = ("weights", "model")
 class Record:
     """The trials of a search.
 
-    ``trials``: to go on from, ``None`` for none: a ``hyperopt.Trials``, which is added to, or the path of a file, which
-    is read if it is there and written after each trial. ``keep``: of so many of the best trials the models are kept,
-    ``None``: of all. Not thread-safe.
+    ``trials``: to go on from, ``None`` for none: a ``hyperopt.Trials``, which is added to (what it holds stays as it
+    is), or the path of a file, which is read if it is there and written after each trial. ``keep``: of so many of the
+    best trials the models are kept, ``None``: of all. Not thread-safe.
     """
 
     def __init__(self, trials: Any, labels: list[str], keep: int | None) -> None:
@@ -34,14 +34,16 @@ class Record:
         self.seed: int | None = None
         self._keep = keep
         self._labels = labels
+        self._own: set[int] = set()
         if trials is None:
             self.trials = hyperopt.Trials()
         elif isinstance(trials, hyperopt.Trials):
             self.trials = trials
-            self._forget_unfinished()
+            self.trials.refresh()
         elif isinstance(trials, str | os.PathLike):
             self.path = Path(trials)
             self.trials, self.seed = load_trials(self.path) if self.path.exists() else (hyperopt.Trials(), None)
+            self._own.update(int(document["tid"]) for document in self.trials.trials)
         else:
             raise TypeError(f"trials: expected a hyperopt.Trials or the path of a file, got {type(trials).__name__}")
         for document in self.trials.trials:
@@ -58,14 +60,17 @@ class Record:
         found = [document for document in self.trials.trials if document["state"] == JOB_STATE_DONE]
         return sorted(found, key=lambda document: int(document["tid"]))
 
-    @property
-    def next_number(self) -> int:
-        """The number of the next trial."""
-        return max((int(document["tid"]) for document in self.trials.trials), default=-1) + 1
+    def claim(self) -> int:
+        """The number of the next trial of this search: the least that is free, so that one that was cancelled is made
+        up for."""
+        taken = {int(document["tid"]) for document in self.trials._dynamic_trials}
+        number = next(number for number in range(len(taken) + 1) if number not in taken)
+        self._own.add(number)
+        return number
 
     def best(self) -> list[dict[str, Any]]:
         """The documents with a loss, the least first; of equal ones the earlier."""
-        found = [document for document in self.finished if document["result"].get("status") == "ok"]
+        found = [document for document in self.finished if _has_loss(document["result"])]
         return sorted(found, key=lambda document: (float(document["result"]["loss"]), int(document["tid"])))
 
     def begin(self, document: dict[str, Any]) -> None:
@@ -74,7 +79,7 @@ class Record:
 
     def finish(self, document: dict[str, Any], result: Mapping[str, Any], losses: list[tuple[int, float]]) -> None:
         """Note how it ended, with the losses it reported; and save."""
-        document["result"] = {**result, "losses": [(epoch, loss) for epoch, loss in losses if math.isfinite(loss)]}
+        document["result"] = {**result, "losses": losses}
         document["owner"] = result.get("worker")
         document["refresh_time"] = coarse_utcnow()
         document["state"] = JOB_STATE_DONE
@@ -82,12 +87,15 @@ class Record:
         self.trials.refresh()
         self.save()
 
-    def forget(self, document: dict[str, Any]) -> None:
-        """As if it had never been begun."""
-        remaining = [other for other in self.trials._dynamic_trials if other is not document]
-        self.trials._dynamic_trials[:] = remaining
-        self.trials._ids.discard(document["tid"])
+    def forget_unfinished(self) -> None:
+        """As if those of this search that have not ended had never been begun; and save."""
+        known = self.trials._dynamic_trials
+        gone = {int(d["tid"]) for d in known if d["state"] != JOB_STATE_DONE and int(d["tid"]) in self._own}
+        known[:] = [document for document in known if int(document["tid"]) not in gone]
+        self.trials._ids.difference_update(gone)
         self.trials.refresh()
+        if self.finished:
+            self.save()
 
     def save(self) -> None:
         """Write the file, if there is one: whole, or not at all."""
@@ -99,14 +107,9 @@ class Record:
             return
         kept = {int(document["tid"]) for document in self.best()[: self._keep]}
         for document in self.finished:
-            if int(document["tid"]) not in kept:
+            if int(document["tid"]) in self._own - kept:
                 for name in _HEAVY:
                     document["result"].pop(name, None)
-
-    def _forget_unfinished(self) -> None:
-        self.trials.refresh()
-        for document in [d for d in self.trials.trials if d["state"] != JOB_STATE_DONE]:
-            self.forget(document)
 
 
 def save_trials(trials: hyperopt.Trials, path: str | os.PathLike[str], seed: int | None = None) -> None:
@@ -142,6 +145,12 @@ def load_trials(path: str | os.PathLike[str]) -> tuple[hyperopt.Trials, int | No
     trials._dynamic_trials.extend(documents)
     trials.refresh()
     return trials, seed
+
+
+def _has_loss(result: Mapping[str, Any]) -> bool:
+    """Whether it is a number; hyperopt's own ``fmin`` records others as well."""
+    loss = result.get("loss")
+    return result.get("status") == "ok" and loss is not None and not math.isnan(float(loss))
 
 
 def _written(trials: hyperopt.Trials) -> Iterator[dict[str, Any]]:

@@ -62,6 +62,17 @@ class Space:
         found: dict[str, Any] = next(doc for doc in trials.trials if doc["tid"] == number)
         return found
 
+    def check(self, document: Mapping[str, Any]) -> None:
+        """Raises ``ValueError`` for a trial whose choice this space has no option for."""
+        for label, options in self._options.items():
+            for place in document["misc"]["vals"][label]:
+                if not 0 <= int(place) < len(options):
+                    raise ValueError(
+                        f"trials: expected those of this space, where {label} has {len(options)} options, got trial "
+                        f"{document['tid']} with option {int(place)}; give another file, or the space they were made "
+                        "with"
+                    )
+
     def values(self, document: Mapping[str, Any]) -> Any:
         """What the objective is given for a document: the space with a value in each place."""
         return _plain(hyperopt.space_eval(self._space, spec_from_misc(document["misc"])))

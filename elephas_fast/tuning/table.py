@@ -22,12 +22,12 @@ Row = tuple[str, str, str, str, str, str]
 
 class Table:
     """On a terminal the trials under way are drawn again and again below those that have ended; elsewhere there is one
-    line for each that ends. In a notebook the whole table is drawn in place."""
+    line for each that ends, as there is with ``verbose`` 2. In a notebook the whole table is drawn in place."""
 
     def __init__(self, verbose: int, notebook: bool, stream: TextIO | None = None) -> None:
         self._verbose = verbose
         self._stream = stream or sys.stdout
-        self._live = self._stream.isatty()
+        self._live = verbose == 1 and self._stream.isatty()
         self._notebook = notebook and stream is None
         self._shown: set[int] | None = None
         self._drawn = 0

@@ -23,7 +23,7 @@ DISTRIBUTIONS: Final = (
     "choice", "pchoice", "randint", "uniform", "uniformint", "quniform", "loguniform", "qloguniform", "normal",
     "qnormal", "lognormal", "qlognormal",
 )  # fmt: skip
-_PARAMETER: Final = "_hyperparameters"
+_PARAMETER: Final = "_elephas_fast_hyperparameters"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Template:
-    """``function(*data, _hyperparameters={name: value})`` and the parameters in the order in which they stand."""
+    """``function``, of the data and a value for each name, and the parameters in the order in which they stand."""
 
     function: Callable[..., Any]
     parameters: tuple[Parameter, ...]
@@ -88,9 +88,20 @@ class _Reader(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         """A value is called after the variable."""
-        target = node.targets[0]
-        name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "value")
-        node.value = self._visit_near(name, node.value)
+        node.value = self._visit_near(_name_of(node.targets[0]), node.value)
+        node.targets = [self.visit(target) for target in node.targets]
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        """So is that of an annotated one."""
+        node.value = node.value and self._visit_near(_name_of(node.target), node.value)
+        node.target = self.visit(node.target)
+        return node
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
+        """And what is added to one."""
+        node.value = self._visit_near(_name_of(node.target), node.value)
+        node.target = self.visit(node.target)
         return node
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
@@ -122,7 +133,7 @@ class _Reader(ast.NodeTransformer):
         name = self._free_name(self._near[-1] if self._near else "value")
         look_up = ast.parse(f"{_PARAMETER}[{name!r}]", mode="eval").body
         options = node.args[0] if len(node.args) == 1 and not node.keywords else None
-        if distribution == "choice" and isinstance(options, ast.List | ast.Tuple) and not _is_literal(options):
+        if distribution == "choice" and isinstance(options, ast.List | ast.Tuple) and _is_made(options):
             # Layers and the like: each trial makes the one it needs, where it needs it.
             names = [ast.unparse(option) for option in options.elts]
             self.parameters.append(Parameter(name, distribution, (names,), {}))
@@ -159,12 +170,19 @@ class _Reader(ast.NodeTransformer):
         return name
 
 
-def _is_literal(node: ast.expr) -> bool:
-    try:
-        ast.literal_eval(node)
-    except ValueError:
+def _name_of(target: ast.expr) -> str:
+    return target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "value")
+
+
+def _is_made(options: ast.List | ast.Tuple) -> bool:
+    """Whether they stand there one by one, and are no literals."""
+    if any(isinstance(option, ast.Starred) for option in options.elts):
         return False
-    return True
+    try:
+        ast.literal_eval(options)
+    except ValueError:
+        return True
+    return False
 
 
 def _names_of(function: types.FunctionType, tree: ast.FunctionDef, imports: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import cloudpickle
 
+from elephas_fast.keras_bridge import early_names
 from elephas_fast.tuning.templates import Template, template_of
 
 
@@ -23,10 +24,13 @@ class UserTrial:
         self.template: Template = template_of(model, notebook_name)
         self._provide = data
         self._order = _order(model, data)
+        self._early = early_names.installed()
         self._values: tuple[Any, ...] | None = self._ordered(data())
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
         """What ``model`` returns for a value of each of its hyper-parameters."""
+        if self._early:
+            early_names.install()
         if self._values is None:
             self._values = self._ordered(self._provide())
         return self.template.call(self._values, values)

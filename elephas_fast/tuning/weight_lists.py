@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_ARRAYS: Final = 100_000
+_MOST_INSTRUCTIONS: Final = 60 * MOST_ARRAYS
 _DTYPES: Final = frozenset(
     f"{kind}{size}" for kind, sizes in (("f", (2, 4, 8)), ("i", (1, 2, 4, 8)), ("u", (1, 2, 4, 8)), ("b", (1,)))
     for size in sizes
@@ -45,7 +46,7 @@ def list_of_arrays(data: bytes | bytearray | memoryview) -> list[NDArray[Any]]:
     text = bytes(data)
     _check_instructions(text)
     try:
-        found = _Reader(io.BytesIO(text), encoding="latin1").load()
+        found = _Reader(text).load()
     except RefusedWeights:
         raise
     except Exception as error:  # pickle raises anything for what it cannot read
@@ -76,12 +77,17 @@ def _refused(got: str) -> RefusedWeights:
 
 def _check_instructions(data: bytes) -> None:
     """Refuse what lists of arrays do not need, and whatever asks for more memory than it brings."""
+    parts = 0
     try:
-        for opcode, argument, _ in pickletools.genops(data):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+            if count >= _MOST_INSTRUCTIONS:
+                raise _refused(f"a pickle of more than {_MOST_INSTRUCTIONS:,} instructions")
             if opcode.name not in _ADMITTED:
                 raise _refused(f"a pickle with the instruction {opcode.name}")
-            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= len(data):
-                raise _refused("a pickle that numbers its parts beyond its own length")
+            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+                parts += 1
+                if not 0 <= int(argument or 0) <= parts:  # Python 2 begins with 1
+                    raise _refused("a pickle that numbers its parts beyond their count")
             if opcode.name in ("INT", "LONG", "LONG1") and abs(int(argument or 0)) >= 2**63:
                 raise _refused("a pickle with a number of more than 64 bits")
     except RefusedWeights:
@@ -93,24 +99,30 @@ def _check_instructions(data: bytes) -> None:
 class _Reader(pickle.Unpickler):
     """Finds stand-ins, made anew for each reader, and nothing else."""
 
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding="latin1")
+        self._budget = _Budget(len(data))
+
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for a function that arrays are pickled with."""
         numpy_core = module in ("numpy.core.multiarray", "numpy._core.multiarray")
         if numpy_core and name == "_reconstruct":
-            return _Call(lambda *arguments: _Array())
+            return _Call(lambda *arguments: _Array(self._budget))
         if module in ("numpy.core.numeric", "numpy._core.numeric") and name == "_frombuffer":
-            return _Call(_from_buffer)
+            return _Call(lambda *arguments: _from_buffer(self._budget, *arguments))
         if (module, name) == ("numpy", "ndarray"):
             return _Call(_no_call)
         if (module, name) == ("numpy", "dtype"):
             return _Call(_Dtype)
         if numpy_core and name == "scalar":
-            return _Call(_scalar)
+            return _Call(lambda *arguments: _scalar(self._budget, *arguments))
         if (module, name) == ("_codecs", "encode"):
-            return _Call(_latin1)
+            return _Call(lambda *arguments: _latin1(self._budget, *arguments))
         if module in ("__builtin__", "builtins") and name == "bytes":  # how the first protocols write none at all
             return _Call(_no_bytes)
-        raise _refused(f"a pickle that asks for {module}.{name}"[:200])
+        if (module, name) == ("ml_dtypes", "bfloat16"):
+            return _BFLOAT16
+        raise _refused(f"a pickle that asks for {f'{module}.{name}'[:180]!r}")
 
     def persistent_load(self, pid: Any) -> Any:
         """Refused."""
@@ -132,46 +144,66 @@ class _Call:
         raise _refused("a pickle that changes what it calls")
 
 
+class _Budget:
+    """Bytes that may be made out of a pickle's own. Every number of an array is in its pickle, and is copied at most
+    twice on the way; only a pickle that refers to the same bytes again and again asks for more."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, length: int) -> None:
+        self._left = 2 * length
+
+    def spend(self, count: int) -> None:
+        """Raises ``RefusedWeights`` where there are not so many left."""
+        self._left -= count
+        if self._left < 0:
+            raise _refused("a pickle whose arrays are larger than itself")
+
+
 class _Dtype:
-    """A dtype while it is read."""
+    """A dtype while it is read. bfloat16, which NumPy does not know, is read as the float32 of the same value."""
 
     __slots__ = ("name", "order")
 
     def __init__(self, name: Any, *_: Any) -> None:
-        if name not in _DTYPES:
-            raise _refused(f"an array of dtype {str(name)[:40]!r}")
-        self.name, self.order = str(name), "<"
+        if name is _BFLOAT16:
+            name = _HALF
+        elif type(name) is not str or name not in _DTYPES:  # the hash of anything else may take for ever, or crash
+            kind = name[:40] if type(name) is str else type(name).__name__
+            raise _refused(f"an array of dtype {kind!r}")
+        self.name, self.order = name, "<"
 
     def __setstate__(self, state: Any) -> None:
         order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
         fields = state[2:5] if isinstance(state, tuple) else None
-        if order not in ("<", ">", "|", "=") or any(field is not None for field in fields or ()):
+        if type(order) is not str or order not in _ORDERS or any(field is not None for field in fields or ()):
             raise _refused("an array of a dtype with fields")
-        self.order = "<" if order == "=" else str(order)
+        self.order = "<" if order == "=" else order
 
     def numpy(self) -> np.dtype[Any]:
-        """The real one."""
-        return np.dtype(self.order.replace("|", "") + self.name)
+        """The real one, of bfloat16 that of its bits."""
+        return np.dtype(self.order.replace("|", "") + ("u2" if self.name == _HALF else self.name))
 
 
 class _Array:
     """An array while it is read; ``value`` once it has its state."""
 
-    __slots__ = ("value",)
+    __slots__ = ("_budget", "value")
 
-    def __init__(self) -> None:
+    def __init__(self, budget: _Budget) -> None:
+        self._budget = budget
         self.value: NDArray[Any] | None = None
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
             raise _refused("an array without shape and numbers")
         _, shape, dtype, in_columns, data = state
-        self.value = _checked(data, dtype, shape, "F" if in_columns else "C")
+        self.value = _checked(self._budget, data, dtype, shape, "F" if in_columns else "C")
 
 
-def _checked(data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
+def _checked(budget: _Budget, data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
     if isinstance(data, str):
-        data = _latin1(data)
+        data = _latin1(budget, data)
     if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
         raise _refused("an array that is not made of bytes")
     if not isinstance(shape, tuple) or len(shape) > 32 or not all(type(n) is int and n >= 0 for n in shape):
@@ -179,25 +211,31 @@ def _checked(data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
     kind = dtype.numpy()
     if math.prod(shape) * kind.itemsize != len(data):
         raise _refused(f"an array of shape {list(shape)} with {len(data)} bytes")
+    budget.spend(len(data))
     array = np.frombuffer(data, kind).reshape(shape, order="F" if order == "F" else "C")
+    if dtype.name == _HALF:
+        bits = array.astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
     return array.astype(kind.newbyteorder("="), copy=True)
 
 
-def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> _Array:
-    made = _Array()
-    made.value = _checked(data, dtype, shape, order)
+def _from_buffer(budget: _Budget, data: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> _Array:
+    made = _Array(budget)
+    made.value = _checked(budget, data, dtype, shape, order)
     return made
 
 
-def _scalar(dtype: Any, data: Any) -> _Array:
-    made = _Array()
-    made.value = _checked(data, dtype, (), "C")
+def _scalar(budget: _Budget, dtype: Any, data: Any) -> _Array:
+    made = _Array(budget)
+    made.value = _checked(budget, data, dtype, (), "C")
     return made
 
 
-def _latin1(text: Any, encoding: Any = "latin1") -> bytes:
+def _latin1(budget: _Budget, text: Any, encoding: Any = "latin1") -> bytes:
     if not isinstance(text, str) or encoding != "latin1":
         raise _refused("a pickle with text in another encoding")
+    budget.spend(len(text))
     try:
         return text.encode("latin1")
     except UnicodeEncodeError:
@@ -214,6 +252,11 @@ def _no_call(*_: Any) -> Any:
     raise _refused("a pickle that makes arrays of its own")
 
 
+_BFLOAT16: Final = _Call(_no_call)
+_HALF: Final = "bfloat16"
+_ORDERS: Final = ("<", ">", "|", "=")
+
+
 def _array_of(item: Any) -> NDArray[Any]:
     if isinstance(item, _Array) and item.value is not None:
         return item.value
@@ -222,7 +265,8 @@ def _array_of(item: Any) -> NDArray[Any]:
 
 def _plain(item: Any) -> NDArray[Any]:
     array = np.asarray(item) if isinstance(item, np.ndarray | np.generic | float | int | Sequence) else None
-    known = array is not None and (f"{array.dtype.kind}{array.dtype.itemsize}" in _DTYPES or array.dtype == "bfloat16")
-    if array is None or not known:
+    if array is not None and array.dtype.name == _HALF:
+        return array.astype(np.float32)
+    if array is None or f"{array.dtype.kind}{array.dtype.itemsize}" not in _DTYPES:
         raise _refused(f"a list with a {type(item).__name__}")
     return array

@@ -80,6 +80,24 @@ def test_trials_of_another_space_are_refused(here):
         here(lambda values: 0.0, {"y": hp.uniform("y", 0, 1)}, trials=found.trials)
 
 
+def test_trials_with_options_that_the_space_no_longer_has_are_refused(here):
+    found = here(max_evals=6)
+    with pytest.raises(ValueError, match=r"where kind has 1 options, got trial \d with option 1; give another file"):
+        here(space={**SPACE, "kind": hp.choice("kind", ["plain"])}, trials=found.trials)
+
+
+def test_a_report_that_is_not_finite_counts_as_the_worst(here, tmp_path):
+    def objective(values):
+        for epoch, loss in enumerate((3.0, math.nan, -math.inf, 2.0)):
+            report(epoch, loss)
+        return bowl(values)
+
+    here(objective, max_evals=2, trials=tmp_path / "kept")
+    found = here(objective, max_evals=3, trials=tmp_path / "kept").trials.results
+    wanted = [(0, 3.0), (1, math.inf), (2, math.inf), (3, 2.0)]
+    assert [[tuple(pair) for pair in result["losses"]] for result in found] == [wanted] * 3
+
+
 def test_failures_are_recorded_and_do_not_distort(here):
     def fragile(values):
         if values["x"] < -3:
@@ -118,6 +136,8 @@ def test_nothing_but_failures(here):
     assert result.best_loss is None
     with pytest.raises(ValueError, match="expected a trial with a loss, got none of 3; the first: the loss is nan"):
         _ = result.model
+    with pytest.raises(ValueError, match="count: expected a whole number >= 1, got 0"):
+        result.models(0)
 
 
 def test_limits(here):
@@ -209,7 +229,10 @@ def test_the_objective_gets_plain_numbers_in_the_form_of_the_space():
     ({"parallelism": 0}, ValueError, "parallelism: expected a whole number >= 1"),
     ({"timeout": 0}, ValueError, "timeout: expected seconds above 0"),
     ({"trial_timeout": -1}, ValueError, "trial_timeout: expected seconds above 0"),
-    ({"loss_threshold": math.nan}, ValueError, "loss_threshold: expected a number, got NaN"),
+    ({"trial_timeout": "soon"}, ValueError, "trial_timeout: expected seconds above 0, got 'soon'"),
+    ({"loss_threshold": math.nan}, ValueError, "loss_threshold: expected a number, got nan"),
+    ({"loss_threshold": "low"}, ValueError, "loss_threshold: expected a number, got 'low'"),
+    ({"verbose": 7}, ValueError, "verbose: expected 0, 1 or 2, got 7"),
     ({"stop": "soon"}, ValueError, "stop: expected None"),
     ({"trials_on": "moon"}, ValueError, "trials_on: expected 'workers' or 'driver', got 'moon'"),
     ({"trials": 3}, TypeError, "trials: expected a hyperopt.Trials or the path of a file, got int"),

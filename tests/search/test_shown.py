@@ -8,6 +8,7 @@ import time
 
 import hyperopt.plotting
 import matplotlib
+from hyperopt import hp
 from matplotlib.image import imread
 
 from elephas_fast.spark.search import search
@@ -70,6 +71,11 @@ def test_a_terminal_shows_what_is_under_way(monkeypatch):
     assert "\x1b[" in shown
     final = shown.rpartition("\x1b[J")[2]
     assert final.splitlines()[-1].startswith("4/4 trials; best loss")
+    screen = Terminal()
+    monkeypatch.setattr("elephas_fast.spark.search.Table", lambda verbose, notebook: tables.Table(2, False, screen))
+    search(bowl, SPACE, max_evals=4, trials_on="driver", seed=0)
+    assert "\x1b[" not in screen.getvalue()
+    assert len(screen.getvalue().splitlines()) == 4 + 2
 
 
 def test_frame_and_picture(here, tmp_path):
@@ -89,6 +95,19 @@ def test_frame_and_picture(here, tmp_path):
     picture = imread(tmp_path / "search.png")
     assert min(picture.shape[:2]) > 200
     assert repr(result).startswith("SearchResult(20 trials, best loss ")
+
+
+def test_hyper_parameters_that_are_called_as_columns_are(here):
+    names = ["failure", "loss", "param_loss", "state", "trial"]
+    result = here(lambda values: values["loss"], {name: hp.uniform(name, 1, 2) for name in names}, max_evals=4)
+    frame = result.to_pandas()
+    assert list(frame.columns[7:]) == ["param_failure", "param_param_loss", "param_loss", "param_state", "param_trial"]
+    assert frame.columns.is_unique
+    assert frame["loss"].tolist() == frame["param_param_loss"].tolist() == result.trials.losses()
+    assert frame["trial"].tolist() == [0, 1, 2, 3]
+    axes = result.plot().axes
+    assert [axis.get_xlabel() for axis in axes[1:]] == names
+    assert axes[2].collections[0].get_offsets().tolist() == [[loss, loss] for loss in frame["loss"]]
 
 
 def test_hyperopts_plots_read_the_trials(here, monkeypatch):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from typing import Any
 import cloudpickle
 import pytest
 
+from elephas_fast.alias.hyperas.distributions import conditional
+from elephas_fast.spark.trials import pickled
 from elephas_fast.tuning.space import Space, space_of
 from elephas_fast.tuning.templates import template_of
 from elephas_fast.tuning.user_functions import UserTrial
@@ -29,12 +33,12 @@ def everything(x, y=2, *, z: UnknownName = 3):  # noqa: F821  # an annotation th
     found = [Layer({{uniform(0, 1)}}), Layer(rate={{uniform(0, 1)}}), Layer({{choice([1, 2])}}, size={{randint(5)}})]
     found[0].named = {{quniform(1, 10, 2)}}
     depth = {{choice(["three", "four"])}}
-    if {{choice(["yes", "no"])}} == "yes":
+    if {{choice(["yes", "no"])}} == "yes" and conditional({{choice([True, False])}}):
         depth += "!"
     return x, y, z, found, depth, {{loguniform(math.log(0.1), math.log(SCALE))}}, {{normal(0, SCALE)}}
 
 
-NAMES = ["Layer", "rate", "Layer_1", "size", "named", "depth", "conditional", "value", "value_1"]
+NAMES = ["Layer", "rate", "Layer_1", "size", "named", "depth", "conditional", "conditional_1", "value", "value_1"]
 
 
 def test_names_come_from_where_the_braces_stand():
@@ -43,7 +47,7 @@ def test_names_come_from_where_the_braces_stand():
 
 def test_values_take_the_place_of_the_braces():
     template = template_of(everything)
-    values = dict(zip(NAMES, [0.5, 0.25, 2, 4, 6, "four", "yes", 1.5, -1.0], strict=True))
+    values = dict(zip(NAMES, [0.5, 0.25, 2, 4, 6, "four", "yes", True, 1.5, -1.0], strict=True))
     x, y, z, found, depth, rate, shift = template.call(("x",), values)
     assert (x, y, z, depth, rate, shift) == ("x", 2, 3, "four!", 1.5, -1.0)
     assert found[0].arguments == (0.5,)
@@ -76,6 +80,22 @@ def test_options_that_are_no_literals_are_made_by_the_trial_itself():
     assert (option, kind) == ("b", Layer)
     made, _, _ = template.call((), {first.name: "Own(a=1)", second.name: "b", third.name: "Own"})
     assert dict(made) == {"a": 1}
+
+
+def test_braces_in_and_beside_the_targets_of_assignments():
+    def model(_hyperparameters):
+        found = {}
+        found[{{choice(["a", "b"])}}] = _hyperparameters
+        rate: float = {{uniform(0, 1)}}
+        rate += {{randint(3)}}
+        return found, rate, {{choice([*OPTIONS, Layer])}}
+
+    template = template_of(model)
+    key, rate, more, last = template.parameters
+    assert [parameter.name for parameter in template.parameters] == ["value", "rate", "rate_1", "value_1"]
+    assert last.arguments == (["a", "b", Layer],)
+    values = {key.name: "b", rate.name: 0.5, more.name: 2, last.name: Layer}
+    assert template.call((7,), values) == ({"b": 7}, 2.5, Layer)
 
 
 def test_closures_and_pickling():
@@ -179,6 +199,25 @@ def test_data_is_given_by_name_where_names_tell(tmp_path):
         return a, b, {{uniform(0, 1)}}
 
     assert UserTrial(other, data)({"value": 0}) == (1, 2, 0)
+
+
+def test_the_users_own_modules_need_not_be_where_the_trial_is(tmp_path, monkeypatch):
+    """A module that a script imports its two functions from, with another one beside it."""
+    (tmp_path / "own_rows.py").write_text("class Rows(list):\n    pass\n\ndef total(rows):\n    return sum(rows)\n")
+    (tmp_path / "own_model.py").write_text(
+        "import own_rows\nfrom own_rows import Rows\n\ndef data():\n    return Rows([1, 2])\n\n"
+        "def twice(value):\n    return 2 * value\n\ndef model(rows):\n"
+        "    return twice(own_rows.total(rows)) + {{uniform(0, 1)}}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("own_model")
+    objectives = [UserTrial(module.model, module.data), lambda values: module.twice(values["value"])]
+    sent = [pickled(objective) for objective in objectives]
+    assert "own_model" not in cloudpickle.list_registry_pickle_by_value()
+    monkeypatch.undo()
+    for name in ("own_model", "own_rows"):
+        monkeypatch.delitem(sys.modules, name)
+    assert [cloudpickle.loads(data)({"value": 1}) for data in sent] == [7, 2]
 
 
 def test_data_that_cannot_be_pickled_is_made_where_it_is_used():

@@ -1,5 +1,5 @@
 """Every import path of every generation of Elephas, and the names that scripts take from it, with ``elephas`` meaning
-this package."""
+this package; and what such scripts call of the Keras of their time."""
 
 from __future__ import annotations
 
@@ -59,10 +59,15 @@ PATHS = {
     "elephas.utils.huggingface_utils": "pad_labels",
     "elephas.hyperparam": "HyperParamModel HyperasWorker VotingModel search report",
     "hyperas.distributions": (
-        "choice randint uniform quniform loguniform qloguniform normal qnormal lognormal qlognormal"
+        "choice conditional randint uniform quniform loguniform qloguniform normal qnormal lognormal qlognormal"
     ),
     "hyperas.optim": "minimize",
     "hyperas.ensemble": "VotingModel",
+    "keras.layers.core": "Activation Dense Dropout Flatten",
+    "keras.layers.convolutional": "Conv2D MaxPooling2D",
+    "keras.layers.recurrent": "GRU LSTM",
+    "keras.models": "Sequential model_from_yaml",
+    "keras.utils.np_utils": "to_categorical",
 }  # fmt: skip
 """Path: names."""
 
@@ -85,6 +90,21 @@ for path in java:
         importlib.import_module(path)
     except ImportError as error:
         found[path] = str(error)
+
+import keras, numpy as np
+from keras.layers.core import Dense
+model = keras.Sequential([keras.Input((3,)), Dense(2, activation="softmax")])
+model.compile("sgd", "categorical_crossentropy")
+x, y = np.ones((8, 3)), np.eye(2)[[0, 1] * 4]
+history = model.fit(x, y, nb_epoch=2, show_accuracy=True, verbose=0).history
+again = keras.models.model_from_yaml(model.to_yaml())
+again.set_weights(model.get_weights())
+again.compile("sgd", "categorical_crossentropy")
+found["accuracy"] = history["accuracy"] + again.evaluate(x, y, show_accuracy=True, verbose=0)[1:]
+try:
+    model.fit(x, y, nb_epoch=2, epochs=1)
+except TypeError as error:
+    found["both"] = str(error)
 print(json.dumps(found))
 """
 
@@ -109,3 +129,8 @@ def test_the_path_imports_and_has_its_names(walked, path):
 @pytest.mark.parametrize("path", JAVA)
 def test_java_is_refused_with_a_reason(walked, path):
     assert "Keras models only" in walked[path]
+
+
+def test_what_scripts_call_of_early_keras(walked):
+    assert walked["accuracy"] == [0.5] * 3
+    assert walked["both"] == "nb_epoch: expected it or epochs, which is today's name of it, got both; give one"

@@ -76,7 +76,9 @@ def test_minimize_and_best_ensemble(sc):
     assert accuracy(best, x, y) == pytest.approx(-found.result.best_loss, abs=1e-6)
     kept = [r for r in found.result.trials.results if "weights" in r]
     assert len(kept) == 1, "the weights of the others are not kept"
-    ensemble = found.best_ensemble(2, searching.model, searching.data, 1, voting="soft", weights=[2, 1])
+    with pytest.warns(UserWarning, match="nb_models: expected 3 trials with a model, got 2, which are returned"):
+        ensemble = found.best_ensemble(3, searching.model, searching.data, 1, voting="soft", weights=[2, 1, 1])
+    assert ensemble.task == "classification"
     assert isinstance(ensemble, VotingModel)
     assert (ensemble.voting, ensemble.weights) == ("soft", [2.0, 1.0])
     assert [accuracy(m, x, y) for m in ensemble.model_list] == pytest.approx(
@@ -95,7 +97,7 @@ def test_weights_that_are_no_weights_are_refused_on_the_driver(sc):
         made = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
         return {"loss": {{uniform(0, 1)}}, "status": "ok", "model": made.to_json(), "weights": pickle.dumps(Call())}
 
-    with pytest.raises(ValueError, match=r"weights: expected a list of NumPy arrays .* asks for posix\.system"):
+    with pytest.raises(ValueError, match=r"weights: expected a list of NumPy arrays .* asks for 'posix\.system'"):
         HyperParamModel(sc, 1, verbose=0).minimize(model, searching.data, 1)
 
 
@@ -242,6 +244,34 @@ def test_an_ensemble_of_regressions(sc):
         ensemble.predict_proba(x)
 
 
+@pytest.mark.parametrize("units", [1, 3])
+def test_members_that_give_logits_vote_by_probabilities(units, tmp_path):
+    kind, entropy = ("sigmoid", "Binary") if units == 1 else ("softmax", "Categorical")
+    with_logits = getattr(keras.losses, f"{entropy}Crossentropy")(from_logits=True)
+    by_loss, bare, plain = [], [], []
+    for _ in range(3):
+        net = [keras.Input((4,)), keras.layers.Dense(units, bias_initializer="normal"), keras.layers.Activation(kind)]
+        plain.append(keras.Sequential(net))
+        by_loss.append(keras.Sequential(net[:-1]))
+        bare.append(from_parts(by_loss[-1].to_json(), by_loss[-1].get_weights()))
+        by_loss[-1].compile("sgd", with_logits)
+    assert VotingModel(by_loss).task == "classification"
+    assert VotingModel(bare).task == "regression"
+    x = np.random.default_rng(units).normal(size=(40, 4)).astype(np.float32)
+    for voting in ("soft", "hard"):
+        wanted = VotingModel(plain, voting)
+        for models in (by_loss, bare):
+            found = VotingModel(models, voting, task="classification")
+            np.testing.assert_allclose(found.predict_proba(x), wanted.predict_proba(x), atol=1e-6)
+            np.testing.assert_array_equal(found.predict(x), wanted.predict(x))
+    by_loss[0].set_weights([100 * weight for weight in by_loss[0].get_weights()])
+    found = VotingModel(by_loss, "soft")
+    before = found.predict_proba(x)
+    by_loss[1].set_weights([0 * weight for weight in by_loss[1].get_weights()])
+    found.save(tmp_path / "ensemble")
+    np.testing.assert_allclose(load_voting_model(tmp_path / "ensemble").predict_proba(x), before, atol=1e-6)
+
+
 def test_what_does_not_make_an_ensemble(members):
     other = keras.Sequential([keras.Input((8,)), keras.layers.Dense(10, "softmax")])
     for models, words in [
@@ -251,6 +281,14 @@ def test_what_does_not_make_an_ensemble(members):
     ]:
         with pytest.raises(ValueError, match=words):
             VotingModel(models)
+    with pytest.raises(TypeError, match="unknown option of HyperParamModel 'max_eval'"):
+        HyperParamModel(None, max_eval=3)
+    with pytest.raises(TypeError, match="unknown option of HyperParamModel 'parallelism'"):
+        HyperParamModel(None, parallelism=3)
+    with pytest.raises(ValueError, match="weights: expected 2, one for each model, got 3"):
+        HyperParamModel(None).best_ensemble(2, searching.model, searching.data, 1, weights=[1, 2, 3])
+    with pytest.raises(TypeError, match="model_list: expected a list of Keras models, got Sequential"):
+        VotingModel(other)
     with pytest.raises(ValueError, match="task: expected"):
         VotingModel(members, task="ranking")
     with pytest.raises(ValueError, match="voting: expected 'hard' or 'soft', got 'loud'"):

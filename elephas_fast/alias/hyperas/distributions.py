@@ -1,5 +1,7 @@
 """Distributions for double braces, and as hyperopt has them."""
 
+from typing import Any
+
 from hyperopt import hp
 
 choice = hp.choice
@@ -15,8 +17,15 @@ qnormal = hp.qnormal
 lognormal = hp.lognormal
 qlognormal = hp.qlognormal
 
+
+def conditional(condition: Any) -> Any:
+    """The condition itself: ``if conditional({{choice([...])}}) == ...`` names the hyper-parameter."""
+    return condition
+
+
 __all__ = [
     "choice",
+    "conditional",
     "lognormal",
     "loguniform",
     "normal",
