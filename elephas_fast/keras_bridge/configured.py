@@ -69,6 +69,11 @@ def compiled(
     return model
 
 
+def is_compiled(config: str) -> bool:
+    """Whether a configuration says what its model was compiled with."""
+    return bool(json.loads(config).get("compile_config"))
+
+
 def unweighted(config: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """A new model of a configuration, with Keras' initial weights.
 
