@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from os import PathLike
 from typing import Any
 
 from pyspark.ml import Estimator, Model
@@ -176,7 +177,7 @@ class ElephasEstimator(
         fitted: ElephasTransformer = self._copyValues(transformer)
         return fitted
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | PathLike[str]) -> None:
         """Save the Params: in a file where the name ends in ``.h5``, as Elephas did, else as Spark ML does."""
         loss = early_loss(self)
         ml_files.save(self, path, {} if loss is None else {"loss": loss})
@@ -263,7 +264,7 @@ class ElephasTransformer(
             self.get_inference_batch_size(),
         )
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | PathLike[str]) -> None:
         """Save Params and weights: in a file where the name ends in ``.h5``, as Elephas did, else as Spark ML does."""
         ml_files.save(self, path, {"weights": self.weights, "model_type": self.model_type})
 
@@ -277,11 +278,17 @@ class ElephasTransformer(
         return ml_files.Reader(cls)
 
 
-def load_ml_estimator(file_name: str, custom_objects: Mapping[str, Any] | None = None) -> ElephasEstimator:
-    """The estimator in a file of ours or of Elephas."""
-    return ElephasEstimator(**ml_files.load(file_name, "ElephasEstimator", custom_objects))
+def load_ml_estimator(
+    file_name: str | PathLike[str], custom_objects: Mapping[str, Any] | None = None
+) -> ElephasEstimator:
+    """The estimator in a file of ours or of Elephas, or in a folder as ``save`` writes where no ``.h5`` is."""
+    estimator: ElephasEstimator = ml_files.load(ElephasEstimator, file_name, custom_objects)
+    return estimator
 
 
-def load_ml_transformer(file_name: str, custom_objects: Mapping[str, Any] | None = None) -> ElephasTransformer:
-    """The transformer in a file of ours or of Elephas, with its weights."""
-    return ElephasTransformer(**ml_files.load(file_name, "ElephasTransformer", custom_objects))
+def load_ml_transformer(
+    file_name: str | PathLike[str], custom_objects: Mapping[str, Any] | None = None
+) -> ElephasTransformer:
+    """The transformer in a file of ours or of Elephas, or in a folder as ``load_ml_estimator``, with its weights."""
+    transformer: ElephasTransformer = ml_files.load(ElephasTransformer, file_name, custom_objects)
+    return transformer
