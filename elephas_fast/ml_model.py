@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from os import PathLike
 from typing import Any
 
 from pyspark.ml import Estimator, Model
@@ -24,7 +25,7 @@ from elephas_fast.optimizers import Optimizer
 from elephas_fast.spark import ml_files, ml_params
 from elephas_fast.spark.fit import FitRequest, fit
 from elephas_fast.spark.frames import FrameSource, Roles
-from elephas_fast.spark.ml_forms import columns_of, given_params, held_classes
+from elephas_fast.spark.ml_forms import columns_of, early_loss, given_params, held_classes
 from elephas_fast.spark.trained import Trained
 
 _OPTIONS = tuple(field.name for field in fields(TrainingConfig))
@@ -46,8 +47,11 @@ class _Columns(HasFeaturesCol, HasLabelCol, HasOutputCol, ml_params.HasColumns):
         return self.set_params(outputCol=value)
 
     def set_params(self, **params: Any) -> Any:
-        """Set Params by name; names of earlier releases are understood. Raises ``TypeError`` for an unknown one."""
-        given = given_params(type(self).__name__, [p.name for p in self.params], params)
+        """Set Params by name; names of earlier releases are understood, and as there, where one is used, classes are
+        predicted unless ``predict_classes`` says otherwise. Raises ``TypeError`` for an unknown one."""
+        given, early = given_params(type(self).__name__, [p.name for p in self.params], params)
+        if early:
+            self._setDefault(predict_classes=True)
         for one in ("featuresCol", "labelCol"):
             if one in given and f"{one}s" not in given:
                 self.clear(self.getParam(f"{one}s"))
@@ -114,6 +118,14 @@ class ElephasEstimator(
             params = {"keras_model_config": arguments[0], **params}
         self.set_params(**params)
 
+    def setWeightCol(self, value: str) -> ElephasEstimator:
+        """Name the column of sample weights."""
+        return self.set_params(weightCol=value)  # type: ignore[no-any-return]
+
+    def setValidationIndicatorCol(self, value: str) -> ElephasEstimator:
+        """Name the column that is true in rows kept for validation."""
+        return self.set_params(validationIndicatorCol=value)  # type: ignore[no-any-return]
+
     def get_config(self) -> dict[str, Any]:
         """Every Param that is set or has a default, by name, without ``custom_objects``."""
         return ml_files.config_of(self)
@@ -129,7 +141,7 @@ class ElephasEstimator(
         model = compiled(
             self.get_keras_model_config(),
             optimizer=self.get_optimizer_config(),
-            loss=self.get_loss(),
+            loss=early_loss(self) or self.get_loss(),
             metrics=self.get_metrics(),
             custom_objects=self.get_custom_objects(),
         )
@@ -165,9 +177,10 @@ class ElephasEstimator(
         fitted: ElephasTransformer = self._copyValues(transformer)
         return fitted
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | PathLike[str]) -> None:
         """Save the Params: in a file where the name ends in ``.h5``, as Elephas did, else as Spark ML does."""
-        ml_files.save(self, path, {})
+        loss = early_loss(self)
+        ml_files.save(self, path, {} if loss is None else {"loss": loss})
 
     def write(self) -> MLWriter:
         """Spark ML's writer."""
@@ -251,7 +264,7 @@ class ElephasTransformer(
             self.get_inference_batch_size(),
         )
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | PathLike[str]) -> None:
         """Save Params and weights: in a file where the name ends in ``.h5``, as Elephas did, else as Spark ML does."""
         ml_files.save(self, path, {"weights": self.weights, "model_type": self.model_type})
 
@@ -265,11 +278,17 @@ class ElephasTransformer(
         return ml_files.Reader(cls)
 
 
-def load_ml_estimator(file_name: str, custom_objects: Mapping[str, Any] | None = None) -> ElephasEstimator:
-    """The estimator in a file of ours or of Elephas."""
-    return ElephasEstimator(**ml_files.load(file_name, "ElephasEstimator", custom_objects))
+def load_ml_estimator(
+    file_name: str | PathLike[str], custom_objects: Mapping[str, Any] | None = None
+) -> ElephasEstimator:
+    """The estimator in a file of ours or of Elephas, or in a folder as ``save`` writes where no ``.h5`` is."""
+    estimator: ElephasEstimator = ml_files.load(ElephasEstimator, file_name, custom_objects)
+    return estimator
 
 
-def load_ml_transformer(file_name: str, custom_objects: Mapping[str, Any] | None = None) -> ElephasTransformer:
-    """The transformer in a file of ours or of Elephas, with its weights."""
-    return ElephasTransformer(**ml_files.load(file_name, "ElephasTransformer", custom_objects))
+def load_ml_transformer(
+    file_name: str | PathLike[str], custom_objects: Mapping[str, Any] | None = None
+) -> ElephasTransformer:
+    """The transformer in a file of ours or of Elephas, or in a folder as ``load_ml_estimator``, with its weights."""
+    transformer: ElephasTransformer = ml_files.load(ElephasTransformer, file_name, custom_objects)
+    return transformer

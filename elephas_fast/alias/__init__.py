@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from elephas_fast.alias.submission import send_to_executors
 from elephas_fast.keras_bridge import early_names
 
 _HOME: Final = Path(__file__).parent
@@ -86,3 +87,4 @@ def install_as_elephas() -> None:
     path = os.environ.get("PYTHONPATH", "")
     if str(_HOME) not in path.split(os.pathsep):
         os.environ["PYTHONPATH"] = os.pathsep.join([str(_HOME), *filter(None, [path])])
+        send_to_executors(str(_HOME / "elephas.py"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from elephas_fast.keras_bridge import keras2_files, private, runtime
+from elephas_fast.keras_bridge import keras2_files, private, runtime, yaml_text
 from elephas_fast.keras_bridge.structure import structure_of
 from elephas_fast.keras_bridge.weights import layout_of, set_weights
 from elephas_fast.layout import ByteArray, Float32Array, Layout
@@ -67,6 +67,11 @@ def compiled(
             )
         model.compile(**arguments)
     return model
+
+
+def is_compiled(config: str) -> bool:
+    """Whether a configuration says what its model was compiled with."""
+    return bool(json.loads(config).get("compile_config"))
 
 
 def unweighted(config: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
@@ -137,24 +142,10 @@ def _json_of(text: str) -> str:
     try:
         configuration = json.loads(text)
     except ValueError:
-        configuration = _yaml_of(text)
+        configuration = yaml_text.read(text)
     if not isinstance(configuration, Mapping) or "class_name" not in configuration:
         raise ValueError(f"keras_model_config: expected what model.to_json() gives, got {text[:40]!r}")
     return text if text.lstrip().startswith("{") else json.dumps(configuration)
-
-
-def _yaml_of(text: str) -> Any:
-    try:
-        import yaml
-    except ImportError:
-        raise ValueError(
-            f"keras_model_config: expected what model.to_json() gives, got {text[:40]!r}; "
-            "if that is YAML, install PyYAML to have it read"
-        ) from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"keras_model_config: expected JSON or YAML, got {text[:40]!r}") from error
 
 
 def _optimizer(value: Any) -> Any:

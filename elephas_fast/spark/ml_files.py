@@ -18,6 +18,8 @@ _WEIGHTS: Final = "weights"
 _CHUNK: Final = 32 << 20
 _UNSAVED: Final = ("custom_objects",)
 _IGNORED: Final = ("trainable",)
+_NONE_IS_SAID: Final = ("metrics",)
+"""Params whose ``None`` in a file is not what they are without it."""
 
 
 def config_of(stage: Any) -> dict[str, Any]:
@@ -25,15 +27,20 @@ def config_of(stage: Any) -> dict[str, Any]:
     return {p.name: v for p, v in stage.extractParamMap().items() if p.name not in _UNSAVED}
 
 
-def save(stage: Any, path: str, more: Mapping[str, Any]) -> None:
+def save(stage: Any, path: str | os.PathLike[str], more: Mapping[str, Any]) -> None:
     """Write a stage to an ``.h5`` file, or by its own Spark ML writer where the name ends in something else.
 
-    ``more``: its ``weights`` and ``model_type``. Raises ``FileExistsError`` for a folder, ``TypeError`` for a Param
-    that JSON does not know.
+    ``more``: its ``weights`` and ``model_type``. Raises ``TypeError`` for a Param that JSON does not know, and
+    ``ValueError`` for an ``.h5`` file on another file system.
     """
     if os.path.splitext(os.fspath(path))[1] != ".h5":
-        stage.write().save(os.fspath(path))
+        stage.write().save(path)
         return
+    if "://" in os.fspath(path):
+        raise ValueError(
+            f"path: expected a file of this machine where the name ends in .h5, got {os.fspath(path)}; leave out .h5, "
+            "and the stage is saved there as Spark ML's folder"
+        )
     import h5py
 
     weights = more.get("weights")
@@ -45,15 +52,29 @@ def save(stage: Any, path: str, more: Mapping[str, Any]) -> None:
             file.create_dataset(f"{_WEIGHTS}/{number}", data=weight)
 
 
-def load(path: str, class_name: str, custom_objects: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The keywords that make the stage in a file of ours or of Elephas.
+def load(kind: Any, path: str | os.PathLike[str], custom_objects: Mapping[str, Any] | None) -> Any:
+    """The stage of class ``kind`` in a file of ours or of Elephas, or in a folder of Spark ML.
 
-    Raises ``FileNotFoundError``, or ``ValueError`` where the file holds no ``class_name``.
+    Raises ``FileNotFoundError``, or ``ValueError`` where there is something else.
     """
+    path = os.fspath(path)
+    if os.path.isdir(path) or "://" in path:
+        stage = Reader(kind).load(path)
+        return stage if custom_objects is None else stage.set_custom_objects(dict(custom_objects))
+    if not os.path.exists(path):
+        raise FileNotFoundError(
+            f"file_name: expected a saved {kind.__name__}, there is no file or folder {path} on this machine; where it "
+            "is on another file system give its whole name, such as hdfs:///folder"
+        )
+    return kind(**_keywords(path, kind.__name__, custom_objects))
+
+
+def _keywords(path: str, class_name: str, custom_objects: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The keywords that make the stage in an HDF5 file."""
     import h5py
 
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"file_name: expected a saved {class_name}, there is no file {path}")
+    if not h5py.is_hdf5(path):
+        raise ValueError(f"file_name: expected a saved {class_name}, but {path} is no HDF5 file")
     with h5py.File(path, "r") as file:
         text = file.attrs.get(_ATTRIBUTE)
         group = file.get(_WEIGHTS)
@@ -67,7 +88,8 @@ def load(path: str, class_name: str, custom_objects: Mapping[str, Any] | None) -
         config["weights"] = saved if saved is not None or lists is None else [np.array(w, np.float32) for w in lists]
     if custom_objects is not None:
         config["custom_objects"] = dict(custom_objects)
-    return {name: value for name, value in config.items() if value is not None and name not in _IGNORED}
+    kept = {name: value for name, value in config.items() if value is not None or name in _NONE_IS_SAID}
+    return {name: value for name, value in kept.items() if name not in _IGNORED}
 
 
 class Writer(MLWriter):
@@ -80,6 +102,10 @@ class Writer(MLWriter):
         self._stage = stage
         self._weights = weights
         self._more = {} if weights is None else {"modelType": model_type and str(model_type), "history": history}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the folder, over an old one only after ``overwrite()``."""
+        super().save(os.fspath(path))
 
     def saveImpl(self, path: str) -> None:
         """Write the folder. Raises ``TypeError`` for a Param that JSON does not know."""
@@ -104,10 +130,13 @@ class Reader(MLReader[Any]):
         super().__init__()
         self._kind = kind
 
-    def load(self, path: str) -> Any:
-        """The stage, with the uid it had."""
-        spark = self.sparkSession
+    def load(self, path: str | os.PathLike[str]) -> Any:
+        """The stage, with the uid it had. Raises ``ValueError`` where the folder holds one of another class."""
+        spark, path = self.sparkSession, os.fspath(path)
         metadata = DefaultParamsReader.loadMetadata(path, spark)
+        saved = metadata["class"].rpartition(".")[2]
+        if saved != self._kind.__name__:
+            raise ValueError(f"path: expected a saved {self._kind.__name__} in {path}, got {saved!r}")
         stage = self._kind()
         stage._resetUid(metadata["uid"])
         known = {p.name for p in stage.params}

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pyspark.ml.param import Params
 
 from elephas_fast.config import refuse_unknown
-from elephas_fast.keras_bridge.configured import output_axes
+from elephas_fast.keras_bridge.configured import is_compiled, output_axes
 
 _RENAMED: Final = {
     "nb_epoch": "epochs",
@@ -20,28 +20,25 @@ _RENAMED: Final = {
 _EARLY: Final = ("nb_epoch", "elephas_optimizer_config")
 
 
-def given_params(owner: str, known: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Params by today's names.
+def given_params(owner: str, known: Sequence[str], given: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Params by today's names, and whether they are given in a form that only releases before 0.4.2 had.
 
     Lists for ``featuresCol`` and ``labelCol`` go to ``featuresCols`` and ``labelCols``. An ``optimizer_config`` as the
-    optimizers of Elephas 0.3 gave it is the server's. The forms before 0.4.2 predict classes. Raises ``TypeError`` for
-    an unknown name and for one given twice.
+    optimizers of Elephas 0.3 gave it is the server's. Raises ``TypeError`` for an unknown name and for one given twice.
     """
     params: dict[str, Any] = {}
+    early = any(given.get(name) is not None for name in _EARLY)
     for name, value in given.items():
         new = _RENAMED.get(name, name) if name not in known else name
         if new in ("featuresCol", "labelCol") and isinstance(value, list | tuple):
             new, value = f"{new}s", list(value)
         if new == "optimizer_config" and _of_the_server(value):
-            new = "server_optimizer"
+            new, early = "server_optimizer", True
         if new in params:
             raise TypeError(f"{owner}: expected '{new}' once, got it as '{name}' too")
         params[new] = value
-    early = any(name in given for name in _EARLY) or ("server_optimizer" in params and "optimizer_config" in given)
-    if early and "predict_classes" in known:
-        params.setdefault("predict_classes", True)
     refuse_unknown(params, list(known), f"keyword of {owner}")
-    return params
+    return params, early
 
 
 def _of_the_server(value: Any) -> bool:
@@ -53,6 +50,15 @@ def columns_of(stage: Params, name: str) -> tuple[str, ...]:
     """The columns that ``featuresCol`` or ``labelCol``, or their plural, name."""
     several = f"{name}s"
     return tuple(stage.getOrDefault(several)) if stage.isDefined(several) else (str(stage.getOrDefault(name)),)
+
+
+def early_loss(estimator: Any) -> str | None:
+    """The loss that an estimator in the form before 0.4.2, of a model that was not compiled, has where none is given:
+    that of the ``SparkModel`` it trained with. ``None`` for every other estimator."""
+    early = estimator._defaultParamMap[estimator.predict_classes] and estimator.get_categorical_labels()
+    if not early or estimator.get_loss() is not None or not estimator.isDefined("keras_model_config"):
+        return None
+    return None if is_compiled(estimator.get_keras_model_config()) else "categorical_crossentropy"
 
 
 def held_classes(estimator: Any, model: Any) -> int | None:

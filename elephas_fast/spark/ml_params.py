@@ -40,7 +40,8 @@ def _param(name: str, meaning: str, convert: Callable[[Any], Any]) -> Param[Any]
 
 def _setter(name: str) -> Callable[[P, Any], P]:
     def set_(self: P, value: Any) -> P:
-        return self._set(**{name: value})
+        by_name: Callable[..., P] = getattr(self, "set_params", self._set)
+        return by_name(**{name: value})
 
     set_.__doc__ = f"Set the Param ``{name}``; returns this object."
     return set_
@@ -82,7 +83,8 @@ class HasEpochs(Params):
     """``epochs``, which the first releases called ``nb_epoch``."""
 
     epochs = option("epochs")
-    set_epochs = set_nb_epoch = _setter("epochs")
+    set_epochs = _setter("epochs")
+    set_nb_epoch = _setter("nb_epoch")
     get_epochs = get_nb_epoch = _getter("epochs")
 
     @property
@@ -165,7 +167,8 @@ class HasElephasOptimizerConfig(Params):
     ``elephas_optimizer_config``."""
 
     server_optimizer = _param("server_optimizer", "the server's optimizer: a name or its config", _server_optimizer)
-    set_server_optimizer = set_elephas_optimizer_config = _setter("server_optimizer")
+    set_server_optimizer = _setter("server_optimizer")
+    set_elephas_optimizer_config = _setter("elephas_optimizer_config")
     get_server_optimizer = get_elephas_optimizer_config = _getter("server_optimizer")
 
     @property

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +23,17 @@ from tests.faults.injection import Fault, OneHotRows, applied, parent_of, watch_
 
 COPIES, ZOMBIE_SECONDS = map(int, sys.argv[1:])
 WORKERS, EACH, STRUCK = 3, 6, 3
+ELEPHAS_SCRIPT = """
+import sys
+from pyspark import SparkConf, SparkContext
+conf = SparkConf().setMaster(sys.argv[1]).set("spark.driver.host", "127.0.0.1").set("spark.ui.enabled", "false")
+sc = SparkContext(conf=conf)
+def name(_):
+    from elephas.enums import modes
+    return modes.__name__
+print(sc.parallelize([0], 1).map(name).first())
+sc.stop()
+"""
 
 
 def await_file(file):
@@ -131,7 +143,18 @@ def fit(sc, fault):
     }
 
 
+def name_in_workers(url, folder):
+    """What a script of Elephas finds as ``elephas`` in the workers of a cluster that knows nothing of its driver's
+    environment."""
+    script = Path(folder, "script.py")
+    script.write_text(ELEPHAS_SCRIPT)
+    command = [sys.executable, "-W", "ignore", "-m", "elephas_fast", str(script), url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return done.stdout.strip().splitlines()[-1:] if done.returncode == 0 else done.stderr
+
+
 with tempfile.TemporaryDirectory() as place, Standalone(Path(place), WORKERS, 2) as cluster:
+    named = name_in_workers(cluster.url, place)
     sc = context(
         cluster.url,
         executor__memory="1g",
@@ -144,7 +167,7 @@ with tempfile.TemporaryDirectory() as place, Standalone(Path(place), WORKERS, 2)
         speculation__interval="50ms",
     )
     await_executors(sc, WORKERS)
-    result = {"copies": [fit(sc, Wait(tempfile.mkdtemp(dir=place))) for _ in range(COPIES)]}
+    result = {"named": named, "copies": [fit(sc, Wait(tempfile.mkdtemp(dir=place))) for _ in range(COPIES)]}
     result["failed by copies"] = failed_tasks(sc)
     zombie = Freeze(tempfile.mkdtemp(dir=place), ZOMBIE_SECONDS)
     result["zombie"] = fit(sc, zombie)

@@ -23,6 +23,10 @@ def right(fit: dict[str, Any]) -> bool:
     return bool(fit["applied"] == [1.0] and fit["updates"] == _PUSHES)
 
 
+def test_workers_of_other_hosts_import_elephas(found) -> None:
+    assert found["named"] == ["elephas_fast.enums.modes"]
+
+
 @pytest.mark.fault(2)
 def test_the_newer_of_two_copies_trains_and_the_older_fails_nothing(found, how_many, injected) -> None:
     copies = found["copies"]

@@ -17,6 +17,7 @@ from pyspark.sql import types as T
 from elephas_fast.ml import params as mixins
 from elephas_fast.ml.adapter import df_to_simple_rdd, from_data_frame, to_data_frame
 from elephas_fast.ml_model import ElephasEstimator, ElephasTransformer, load_ml_estimator, load_ml_transformer
+from elephas_fast.optimizers import SGD
 from elephas_fast.utils.model_utils import ModelType
 
 WIDTH, CLASSES, ROWS = 4, 3, 24
@@ -42,7 +43,7 @@ SHARED: dict[str, Any] = {
 }  # fmt: skip
 LATER = {**SHARED, "epochs": 2, "loss": "categorical_crossentropy", "metrics": ["acc"]}
 GENERATIONS: dict[str, dict[str, Any]] = {
-    "0.3": {**SHARED, "nb_epoch": 2, "optimizer_config": {"name": "SGD", "lr": 0.5}, "loss": "mse"},
+    "0.3": {**SHARED, "nb_epoch": 2, "optimizer_config": {"name": "SGD", "lr": 0.5}},
     "0.4": {**LATER, "optimizer_config": KERAS_SGD, "elephas_optimizer_config": {"name": "SGD", "lr": 0.5}},
     "1.2": {**LATER, "optimizer_config": "adam", "custom_objects": {}},
     "1.4": {**LATER, "optimizer_config": KERAS_SGD, "predict_classes": True},
@@ -52,7 +53,7 @@ GENERATIONS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_estimators_of_each_generation(frame, generation):
-    """Scores as ``array<double>``, class indices as ``double`` where the generation gave these."""
+    """Scores as ``array<double>``, class indices as ``double`` where the generation gave these. 0.3 had no ``loss``."""
     keywords = GENERATIONS[generation]
     made = ElephasEstimator(keras_model_config=network().to_json(), **keywords)
     fitted = made.fit(frame)
@@ -92,6 +93,7 @@ def test_regressions_give_doubles(frame):
     assert made.set_inference_batch_size(7).get_inference_batch_size() == 7
 
 
+SERVER_SGD = SGD(0.5).to_config()
 SETTERS: dict[str, tuple[str, str, Any]] = {
     "keras_model_config": ("set_keras_model_config", "get_keras_model_config", network().to_json()),
     "optimizer_config": ("set_optimizer_config", "get_optimizer_config", KERAS_SGD),
@@ -112,6 +114,11 @@ SETTERS: dict[str, tuple[str, str, Any]] = {
     "featuresCol": ("setFeaturesCol", "getFeaturesCol", "x"),
     "labelCol": ("setLabelCol", "getLabelCol", "y"),
     "outputCol": ("setOutputCol", "getOutputCol", "z"),
+    "weightCol": ("setWeightCol", "getWeightCol", "w"),
+    "validationIndicatorCol": ("setValidationIndicatorCol", "getValidationIndicatorCol", "held"),
+    "server_optimizer": ("set_server_optimizer", "get_server_optimizer", SERVER_SGD),
+    "elephas_optimizer_config": ("set_elephas_optimizer_config", "get_elephas_optimizer_config", SERVER_SGD),
+    "predict_classes": ("set_predict_classes", "get_predict_classes", True),
 }
 
 

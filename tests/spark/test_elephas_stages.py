@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import yaml
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import SparkSession
+from tensorflow.python.trackable import data_structures
 
-from elephas_fast import ElephasTransformer, load_ml_estimator, load_ml_transformer
+from elephas_fast import ElephasEstimator, ElephasTransformer, load_ml_estimator, load_ml_transformer
 from elephas_fast.keras_bridge.model_type import ModelType
 
 SAVED = Path(__file__).parent.parent / "fixtures" / "elephas_7_3"
@@ -47,8 +50,20 @@ def test_estimators_of_7_3_keep_what_was_set(kind):
     assert {name: config[name] for name in COMPARED} == {name: saved[name] for name in COMPARED}
 
 
-def test_a_transformer_of_keras_2(sc, tmp_path):
-    """As Elephas 2 to 6 wrote it: Keras 2's JSON and weights as lists."""
+def as_yaml(model):
+    """As ``to_yaml`` of TensorFlow 2.0 to 2.5 wrote it: shapes are tuples, lists are those that TensorFlow tracks."""
+    first = model["config"]["layers"][0]["config"]
+    first["batch_input_shape"] = tuple(first["batch_input_shape"])
+    model["config"]["layers"] = data_structures.ListWrapper(model["config"]["layers"])
+    text = yaml.dump(model)
+    assert "!!python/tuple" in text
+    assert "!!python/object/apply:tensorflow.python.trackable.data_structures.ListWrapper" in text
+    return text.replace("python.trackable", "python.training.tracking")
+
+
+@pytest.mark.parametrize("text", [json.dumps, as_yaml])
+def test_a_transformer_of_keras_2(sc, tmp_path, text):
+    """As Elephas wrote it: up to 2.1 Keras 2's YAML, then its JSON, and weights as lists."""
     dense = {"dtype": "float32", "use_bias": True, "trainable": True, "activation": "softmax"}
     model = {
         "class_name": "Sequential",
@@ -69,7 +84,7 @@ def test_a_transformer_of_keras_2(sc, tmp_path):
     content = {
         "class_name": "ElephasTransformer",
         "config": {
-            "keras_model_config": json.dumps(model), "labelCol": "label", "outputCol": "prediction",
+            "keras_model_config": text(model), "labelCol": "label", "outputCol": "prediction",
             "weights": [kernel.tolist(), bias.tolist()], "model_type": {"__enum__": "ModelType.CLASSIFICATION"},
         },
     }  # fmt: skip
@@ -79,3 +94,22 @@ def test_a_transformer_of_keras_2(sc, tmp_path):
     scores = np.exp(x @ kernel + bias)
     rows = load_ml_transformer(str(tmp_path / "t.h5")).transform(frame_of(sc, x)).select("prediction").collect()
     np.testing.assert_allclose([row.prediction for row in rows], scores / scores.sum(axis=1, keepdims=True), atol=1e-6)
+
+
+def test_tags_of_yaml_that_are_no_data_are_refused():
+    model = "class_name: Sequential\nconfig: "
+    for text, tag in (
+        ("!!python/object/apply:os.system ['exit 1']", "python/object/apply:os.system"),
+        ("!!python/object/apply:builtins.eval ['1']", "python/object/apply:builtins.eval"),
+        ("!!python/object/new:subprocess.Popen\n  args: [[ls]]", "python/object/new:subprocess.Popen"),
+        ("!!python/name:os.system", "python/name:os.system"),
+        ("!!python/module:os", "python/module:os"),
+        ("!!python/object:tests.ours.Any {}", "python/object:tests.ours.Any"),
+    ):
+        with pytest.raises(ValueError, match=f"strings and numbers, got the tag {re.escape(tag)}, which is not run"):
+            ElephasEstimator(model + text)
+    for text in ("[", "!!python/object/apply:builtins.list [1, 2]", "!!python/long five"):
+        with pytest.raises(ValueError, match="expected JSON or YAML, got 'class_name"):
+            ElephasEstimator(model + text)
+    read = "{a: !!python/unicode b, c: !!python/long 5, d: !!python/object/new:builtins.tuple [[1]]}"
+    assert json.loads(ElephasEstimator(model + read).get_keras_model_config())["config"] == {"a": "b", "c": 5, "d": [1]}

@@ -195,25 +195,37 @@ def test_a_fitted_pipeline_in_a_fresh_process(spark, digits, tmp_path):
 
 
 def test_files_as_elephas_had_them(digits, tmp_path):
-    estimator = classifier(custom_objects={"one": 1}, server_optimizer="adam")
-    estimator.save(str(tmp_path / "e.h5"))
-    loaded = load_ml_estimator(str(tmp_path / "e.h5"), {"one": 1})
-    assert loaded.get_config() == estimator.get_config()
-    assert loaded.get_custom_objects() == {"one": 1}
+    estimator = classifier(custom_objects={"one": 1}, server_optimizer="adam", metrics=None)
+    for path in (tmp_path / "e.h5", tmp_path / "estimator", str(tmp_path / "again.h5"), str(tmp_path / "again")):
+        estimator.save(path)
+        loaded = load_ml_estimator(path, {"one": 1})
+        assert loaded.get_config() == estimator.get_config()
+        assert loaded.get_metrics() is None
+        assert loaded.get_custom_objects() == {"one": 1}
+    estimator.write().overwrite().save(tmp_path / "estimator")
+    assert ElephasEstimator.load(tmp_path / "estimator").uid == estimator.uid
     transformer = untrained(outputCol="out")
-    transformer.save(str(tmp_path / "t.h5"))
+    transformer.save(tmp_path / "t.h5")
+    transformer.save(tmp_path / "transformer")
     with h5py.File(tmp_path / "t.h5") as file:
         content = json.loads(file.attrs["distributed_config"])
     assert content["class_name"] == "ElephasTransformer"
     assert content["config"]["model_type"] == {"__enum__": "ModelType.CLASSIFICATION"}
-    again = load_ml_transformer(str(tmp_path / "t.h5"))
-    assert again.model_type is ModelType.CLASSIFICATION
-    for one, other in zip(transformer.weights, again.weights, strict=True):
-        np.testing.assert_array_equal(one, other)
-    with pytest.raises(ValueError, match=r"expected a saved ElephasEstimator in .*, got 'ElephasTransformer'"):
-        load_ml_estimator(str(tmp_path / "t.h5"))
-    with pytest.raises(FileNotFoundError, match="there is no file"):
-        load_ml_transformer(str(tmp_path / "none.h5"))
+    for name in ("t.h5", "transformer", f"file://{tmp_path}/transformer"):
+        again = load_ml_transformer(name if "://" in name else tmp_path / name)
+        assert (again.model_type, again.getOutputCol()) == (ModelType.CLASSIFICATION, "out")
+        for one, other in zip(transformer.weights, again.weights, strict=True):
+            np.testing.assert_array_equal(one, other)
+        if "://" not in name:
+            with pytest.raises(ValueError, match=r"expected a saved ElephasEstimator in .*, got 'ElephasTransformer'"):
+                load_ml_estimator(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="there is no file or folder"):
+        load_ml_transformer(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"expected a file of this machine .* got hdfs://h/t.h5; leave out .h5"):
+        transformer.save("hdfs://h/t.h5")
+    (tmp_path / "text.h5").write_text("text")
+    with pytest.raises(ValueError, match=r"expected a saved ElephasTransformer, but .*text.h5 is no HDF5 file"):
+        load_ml_transformer(tmp_path / "text.h5")
 
 
 def own_loss():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pyspark import find_spark_home
+
+from elephas_fast.alias.submission import send_to_executors
 
 INSTALL = "from elephas_fast import install_as_elephas; install_as_elephas(); "
 
@@ -98,3 +102,45 @@ def test_a_script_runs_as_main(tmp_path: Path) -> None:
 def test_paths_of_elephas_import(path: str) -> None:
     done = run(INSTALL + f"import {path}", "-W", "ignore")
     assert done.returncode == 0, done.stderr
+
+
+IN_WORKERS = """
+from elephas_fast import install_as_elephas
+install_as_elephas()
+from pyspark import SparkConf, SparkContext
+sc = SparkContext(conf=SparkConf().set("spark.ui.enabled", "false").set("spark.log.level", "OFF"))
+def name(_):
+    from elephas.enums import modes
+    return modes.__name__
+print("NAMED", sc.parallelize([0], 1).map(name).first())
+"""
+
+
+def test_under_spark_submit_workers_find_it(tmp_path: Path) -> None:
+    """Spark runs before the script does, and starts its workers without the script's environment."""
+    (tmp_path / "script.py").write_text(IN_WORKERS)
+    submit = Path(find_spark_home._find_spark_home()) / "bin" / "spark-submit"
+    done = subprocess.run(
+        [str(submit), "--master", "local[1]", str(tmp_path / "script.py")],
+        capture_output=True, text=True, timeout=120, env={**os.environ, "PYSPARK_PYTHON": sys.executable},
+    )  # fmt: skip
+    assert "NAMED elephas_fast.enums.modes" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, "--py-files {0} pyspark-shell"),
+        ("--master 'local[2]' pyspark-shell", "--py-files {0} --master 'local[2]' pyspark-shell"),
+        ("--py-files a.zip --name x pyspark-shell", "--py-files a.zip,{0} --name x pyspark-shell"),
+    ],
+)
+def test_arguments_of_spark_get_one_more_file(monkeypatch: pytest.MonkeyPatch, before: str | None, after: str) -> None:
+    monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", "")
+    if before is None:
+        monkeypatch.delenv("PYSPARK_SUBMIT_ARGS")
+    else:
+        monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", before)
+    send_to_executors("/home/elephas.py")
+    assert os.environ["PYSPARK_SUBMIT_ARGS"] == after.format("/home/elephas.py")
