@@ -19,10 +19,13 @@ from elephas_fast.keras_bridge import early_names
 _HOME: Final = Path(__file__).parent
 _JAVA: Final = ("elephas.dl4j", "elephas.java")
 _HYPERAS: Final = "hyperas"
+_OWN: Final = {"elephas": "elephas_fast.alias.package", "elephas.optimizers": "elephas_fast.alias.optimizers"}
+"""Modules of Elephas that are not what ``elephas_fast`` has under the same name."""
 
 
 class _Alias(MetaPathFinder, Loader):
-    """Finds ``elephas...`` and gives the module ``elephas_fast...`` itself, so that both names are one."""
+    """Finds ``elephas...`` and gives the module ``elephas_fast...`` itself, so that both names are one, except for
+    those in ``_OWN``."""
 
     def __init__(self) -> None:
         self._specs: dict[str, ModuleSpec | None] = {}
@@ -59,6 +62,8 @@ class _Alias(MetaPathFinder, Loader):
 
 
 def _ours(name: str) -> str:
+    if name in _OWN:
+        return _OWN[name]
     package, dot, rest = name.partition(".")
     return f"elephas_fast{'.alias.hyperas' if package == _HYPERAS else ''}{dot}{rest}"
 
@@ -79,7 +84,7 @@ def install_as_elephas() -> None:
     Raises ``RuntimeError`` where Elephas itself has been imported already.
     """
     loaded = sys.modules.get("elephas")
-    if loaded is not None and loaded.__name__ != "elephas_fast":
+    if loaded is not None and loaded.__name__ != _OWN["elephas"]:
         raise RuntimeError("install_as_elephas: expected to be called before elephas is imported; move it up")
     if not any(isinstance(finder, _Alias) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Alias())

@@ -45,8 +45,9 @@ class Optimizer(EarlierCalls, metaclass=_EarlierNames):
     * ``global_clipnorm``: the gradients of all weights together are.
     * ``clipvalue``: each element of the gradient is clipped to ``[-clipvalue, clipvalue]``.
 
-    ``lr`` and ``decay`` (of the rate, as in Keras 1) are understood too. At most one of the three clips may be
-    set. Raises ``ValueError`` naming the argument.
+    ``lr`` and ``decay`` (of the rate, as in Keras 1) are understood too. ``clipvalue`` may go with ``clipnorm``, and
+    then clips what that has left, as in Keras 1 and 2; ``global_clipnorm`` stands alone. Raises ``ValueError`` naming
+    the argument.
     """
 
     learning_rate: float | Schedule = 0.001
@@ -69,8 +70,8 @@ class Optimizer(EarlierCalls, metaclass=_EarlierNames):
         if self.weight_decay is not None:
             self._set("weight_decay", at_least("weight_decay", self.weight_decay, 0))
         clips = [name for name in ("clipnorm", "clipvalue", "global_clipnorm") if getattr(self, name) is not None]
-        if len(clips) > 1:
-            raise ValueError(f"{clips[1]}: expected at most one way to clip gradients, got {' and '.join(clips)}")
+        if len(clips) > 1 and "global_clipnorm" in clips:
+            raise ValueError(f"global_clipnorm: expected no other way to clip gradients, got {' and '.join(clips)}")
         for name in clips:
             self._set(name, positive(name, getattr(self, name)))
         if isinstance(self.exclude_from_weight_decay, str):

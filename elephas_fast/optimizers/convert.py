@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from elephas_fast.optimizers.base import Optimizer
+from elephas_fast.optimizers.earlier import KINDS
 from elephas_fast.optimizers.schedules import InverseTimeDecay, Schedule
 
 # Keras' common arguments that our optimizers do not have, and the values at which they mean nothing.
@@ -83,15 +84,14 @@ def deserialize(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | N
 
 
 def _from_short_form(config: Mapping[str, Any]) -> Optimizer:
-    """From ``Optimizer.get_config()``."""
-    given = {"learning_rate" if name == "lr" else name: value for name, value in config.items()}
-    name, decay = given.pop("name"), given.pop("decay", 0.0)
-    made = _from_keras(str(name), given)
-    if not decay:
-        return made
-    if isinstance(made.learning_rate, Schedule):
-        raise ValueError(f"decay: expected it with a number as lr, got it with {made.learning_rate}")
-    return replace(made, learning_rate=InverseTimeDecay(made.learning_rate, 1, decay))
+    """From ``Optimizer.get_config()``, of ours or of Elephas 0.2 to 0.4, whose defaults hold for what is not there."""
+    given = dict(config)
+    name = str(given.pop("name"))
+    defaults = KINDS[name.lower()]().get_config() if name.lower() in KINDS else {}
+    defaults.pop("name", None)
+    if "learning_rate" in given:
+        defaults.pop("lr", None)
+    return get(name, {**defaults, **given})
 
 
 def _from_keras(name: str, config: Mapping[str, Any]) -> Optimizer:

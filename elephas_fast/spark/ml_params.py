@@ -156,9 +156,6 @@ class HasKerasOptimizerConfig(Params):
 def _server_optimizer(value: Any) -> Any:
     if isinstance(value, Optimizer):
         return value.to_config()
-    if isinstance(value, Mapping) and "class_name" not in value and "name" in value:
-        given = dict(value)
-        return get_optimizer(given.pop("name"), given).to_config()
     return get_optimizer(value).to_config()
 
 

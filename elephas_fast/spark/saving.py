@@ -15,12 +15,13 @@ from elephas_fast.config import TrainingConfig
 from elephas_fast.keras_bridge import describe
 from elephas_fast.keras_bridge.files import load_model, save_model
 from elephas_fast.optimizers import SGD, Optimizer
+from elephas_fast.optimizers import get as get_optimizer
 
 _ATTRIBUTE: Final = "distributed_config"
 _MEMBER: Final = "elephas_fast.json"
 _CLASSES: Final = ("SparkModel", "AsynchronousSparkModel", "SparkMLlibModel", "SparkHFModel")
 _SAVED: Final = ("mode", "frequency", "sync_every", "batch_size", "update", "access", "staleness", "on_nonfinite")
-_RULES: Final = {name.lower(): rule for name, rule in Optimizer.registry.items()}
+_RULES: Final = {name.lower() for name in Optimizer.registry}
 _LOADED: Final = (*_SAVED, "parameter_server_mode", "num_workers", "port")
 
 
@@ -109,8 +110,7 @@ def _keywords(saved: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 def _server_optimizer(saved: Mapping[str, Any]) -> Optimizer | None:
     """The server's optimizer of Elephas 0.4. Its default, which took a hundredth of each change, was saved where none
     was given: it means none."""
-    settings = dict(saved)
-    rule = _RULES[settings.pop("name").lower()](**settings)
+    rule = get_optimizer(saved)
     return None if rule == SGD(learning_rate=0.01) else rule
 
 

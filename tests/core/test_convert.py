@@ -118,7 +118,7 @@ BAD: list[tuple[type[Optimizer], dict[str, Any], str]] = [
     (SGD, {"momentum": 1.5}, r"momentum: expected a number in \[0, 1\], got 1.5"),
     (SGD, {"weight_decay": -0.1}, "weight_decay: expected a number >= 0, got -0.1"),
     (SGD, {"clipnorm": 0}, "clipnorm: expected a number > 0, got 0"),
-    (SGD, {"clipnorm": 1, "clipvalue": 1}, "at most one way to clip gradients, got clipnorm and clipvalue"),
+    (SGD, {"clipnorm": 1, "global_clipnorm": 1}, "no other way to clip gradients, got clipnorm and global_clipnorm"),
     (SGD, {"exclude_from_weight_decay": "bias"}, "expected a sequence of patterns, got the string 'bias'"),
     (SGD, {"exclude_from_weight_decay": ["("]}, "expected regular expressions, got '\\('"),
     (RMSprop, {"rho": -1}, r"rho: expected a number in \[0, 1\], got -1"),

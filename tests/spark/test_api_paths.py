@@ -17,7 +17,7 @@ PATHS = {
         "AsynchronousSparkWorker get_server_weights put_deltas_to_server"
     ),
     "elephas.optimizers": (
-        "SGD RMSprop Adagrad Adadelta Adam sgd rmsprop adagrad adadelta adam get serialize deserialize"
+        "SGD RMSprop Adagrad Adadelta Adam sgd rmsprop adagrad adadelta adam Optimizer get serialize deserialize"
     ),
     "elephas.ml_model": "ElephasEstimator ElephasTransformer load_ml_estimator load_ml_transformer",
     "elephas.ml": "to_data_frame from_data_frame df_to_simple_rdd",

@@ -136,7 +136,7 @@ def test_the_servers_optimizer_of_0_4(tmp_path):
         "elephas_optimizer": {"name": "Adagrad", "lr": 0.1, "epsilon": 1e-6},
     }
     model = load_spark_model(written_by_elephas(tmp_path, "dense", fourth))
-    assert model.server_optimizer == Adagrad(learning_rate=0.1, epsilon=1e-6)
+    assert model.server_optimizer == Adagrad(0.1, initial_accumulator_value=0.0, epsilon=1e-6)
     default = {"name": "SGD", "lr": 0.01, "momentum": 0.0, "decay": 0.0, "nesterov": False}
     model = load_spark_model(written_by_elephas(tmp_path, "dense", {**fourth, "elephas_optimizer": default}))
     assert model.server_optimizer is None

@@ -24,7 +24,12 @@ def test_both_names_are_one_module() -> None:
         "import elephas.utils.functional_utils as theirs, elephas_fast.utils.functional_utils as ours, elephas, sys; "
         "from elephas.enums.modes import Mode; from elephas_fast.enums import modes; "
         "assert theirs is ours and Mode is modes.Mode; "
-        "assert sys.modules['elephas'] is sys.modules['elephas_fast']; "
+        "from elephas import optimizers as early, SparkModel; from elephas_fast import optimizers as todays; "
+        "assert (early.Adagrad().lr, todays.Adagrad().lr) == (0.01, 0.001); "
+        "assert sys.modules['elephas.optimizers'] is early is elephas.optimizers; "
+        "assert elephas.spark_model.SparkModel is SparkModel; "
+        "assert sys.modules['elephas.spark_model'] is sys.modules['elephas_fast.spark_model']; "
+        "assert not hasattr(elephas, 'nothing_of_the_kind') and elephas.__version__; "
         "assert ours.__spec__.name == 'elephas_fast.utils.functional_utils', ours.__spec__; "
         "install_as_elephas()"
     )
@@ -68,11 +73,11 @@ def test_a_process_started_later_finds_it_too() -> None:
     code = INSTALL + (
         "import subprocess, sys; "
         'inner = \'import elephas.enums.modes as m, elephas; assert m.__name__ == "elephas_fast.enums.modes"; '
-        "print(elephas.__name__)'; "
+        "print(elephas.optimizers.__name__)'; "
         "print(subprocess.run([sys.executable, '-c', inner], capture_output=True, text=True, check=True).stdout)"
     )
     done = run(code)
-    assert done.stdout.strip() == "elephas_fast", done.stderr
+    assert done.stdout.strip() == "elephas_fast.alias.optimizers", done.stderr
 
 
 def test_a_script_runs_as_main(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 import pytest
 
-from elephas_fast import optimizers as elephas_optimizers
+from elephas_fast import optimizers as todays_optimizers
+from elephas_fast.alias import optimizers as elephas_optimizers
 from elephas_fast.enums.frequency import Frequency
 from elephas_fast.enums.modes import Mode
 from elephas_fast.parameter import BaseParameterClient, HttpClient, HttpServer, SocketClient, SocketServer
@@ -36,16 +37,23 @@ OPTIMIZERS = {
     "Adadelta": {"lr": 1.0, "rho": 0.95, "epsilon": 1e-6},
     "Adam": {"lr": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
 }
-CLIPS: list[dict[str, float]] = [{}, {"clipnorm": 1.0}, {"clipvalue": 0.5}]
+"""Elephas' own arguments with their defaults, in order."""
+CLIPS: list[dict[str, float]] = [{}, {"clipnorm": 1.0}, {"clipvalue": 0.5}, {"clipnorm": 1.0, "clipvalue": 0.5}]
 
 
-@pytest.mark.parametrize("clips", CLIPS, ids=lambda clips: next(iter(clips), "plain"))
+@pytest.mark.parametrize("clips", CLIPS, ids=lambda clips: " and ".join(clips) or "plain")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizers(name, clips):
     kind = getattr(elephas_optimizers, name)
     assert getattr(elephas_optimizers, name.lower()) is kind
     made = kind(**OPTIMIZERS[name], **clips)
+    assert made == kind(*OPTIMIZERS[name].values(), **clips) == kind(**clips)
+    assert isinstance(made, kind)
+    assert isinstance(made, getattr(todays_optimizers, name))
+    assert isinstance(made, elephas_optimizers.Optimizer)
+    assert {clip: getattr(made, clip) for clip in clips} == clips
     config = made.get_config()
+    assert todays_optimizers.get({"name": name, **OPTIMIZERS[name], **clips}) == todays_optimizers.get(config) == made
     assert config["name"] == name
     assert config["lr"] == OPTIMIZERS[name]["lr"]
     params, grads = [np.ones(3, np.float32), np.ones((2, 2), np.float32)], [np.full(3, 0.1), np.full((2, 2), 0.2)]
@@ -63,6 +71,20 @@ def test_optimizers(name, clips):
     assert elephas_optimizers.get(name.lower(), OPTIMIZERS[name]) == kind(**OPTIMIZERS[name])
     assert elephas_optimizers.get(name.lower()) == kind()
     assert elephas_optimizers.deserialize(elephas_optimizers.serialize(made)) == made
+    assert todays_optimizers.get(name) == getattr(todays_optimizers, name)() != kind() or name == "SGD"
+
+
+def test_what_elephas_optimizers_begin_with():
+    """By their text: 0.3's accumulator of Adagrad began at zero; a clip of zero was none."""
+    assert elephas_optimizers.Adagrad().initial_accumulator_value == 0.0
+    assert todays_optimizers.Adagrad().initial_accumulator_value == 0.1
+    assert elephas_optimizers.SGD(0.5, 0.9, 0.1, True) == todays_optimizers.SGD(
+        todays_optimizers.InverseTimeDecay(0.5, 1, 0.1), 0.9, True
+    )
+    assert elephas_optimizers.SGD(clipnorm=0.0, clipvalue=0) == elephas_optimizers.SGD()
+    for wrong in ({"speed": 3}, {"lr": 0.1, "learning_rate": 0.1}):
+        with pytest.raises(TypeError, match=r"speed|expected lr once"):
+            elephas_optimizers.Adam(**wrong)
 
 
 def network() -> keras.Model:
