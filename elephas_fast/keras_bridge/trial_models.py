@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,10 +15,18 @@ from elephas_fast.keras_bridge.configured import as_config, set_seed, unweighted
 
 
 def prepare(seed: int, threads: int | None) -> None:
-    """Start TensorFlow with so many threads, forget the models of an earlier trial, and seed Python, NumPy, Keras and
-    TensorFlow."""
-    runtime.start(threads, lean=True)
-    runtime.keras().utils.clear_session()
+    """Seed Python, NumPy, and, where they have been imported, Keras and TensorFlow.
+
+    ``threads``: TensorFlow's, in a worker, which also forgets the models of an earlier trial; ``None`` in the driver,
+    whose TensorFlow and models are its user's.
+    """
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  # what objectives use without a generator of their own
+    if "keras" not in sys.modules:
+        return
+    if threads is not None:
+        runtime.start(threads, lean=True)
+        runtime.keras().utils.clear_session()
     set_seed(seed)
 
 

@@ -109,11 +109,9 @@ def search(
             loop.run(DriverTrials(objective, loop), table)
         return SearchResult(walk, record, chosen, loop.interrupted, custom_objects)
     assert around is not None
-    data = pickled(objective)
-    keras = any(name in data for name in (b"keras", b"tensorflow"))
-    loop = Loop(walk, record, limits, rule, chosen, around.task_cpus if keras else None)
+    loop = Loop(walk, record, limits, rule, chosen, around.task_cpus)
     with noted_by(loop.interrupt):
-        _on_workers(loop, table, data, around.host, context, session)
+        _on_workers(loop, table, pickled(objective), around.host, context, session)
     return SearchResult(walk, record, chosen, loop.interrupted, custom_objects)
 
 

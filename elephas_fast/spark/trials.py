@@ -247,9 +247,7 @@ def _run_task(parcel: Parcel, order: Order) -> bytes:
     try:
         with _lock:
             first = parcel.digest not in _known
-            if order.threads is not None:
-                runtime.start(order.threads, lean=True)  # quietly, before the objective's own modules import it
-            objective = _unpacked(parcel, line)
+            objective = _unpacked(parcel, line, order.threads)
         if line.begin(worker_name()):
             return pack_object(failed("the driver has given it up"))
         return pack_object(run(objective, order, line.report, first=first))
@@ -257,12 +255,14 @@ def _run_task(parcel: Parcel, order: Order) -> bytes:
         line.close()
 
 
-def _unpacked(parcel: Parcel, line: DeskClient) -> Objective:
-    """The objective, read once in each Python worker."""
+def _unpacked(parcel: Parcel, line: DeskClient, threads: int | None) -> Objective:
+    """The objective, read once in each Python worker. One that names Keras has it imported before the trial begins."""
     if parcel.digest not in _known:
         data = line.fetch() if parcel.broadcast is None else parcel.broadcast.value
         if hashlib.sha256(data).hexdigest() != parcel.digest:
             raise ValueError("objective: expected what the driver pickled, got other bytes")
+        if any(name in data for name in (b"keras", b"tensorflow")):
+            runtime.start(threads, lean=True)
         _known[parcel.digest] = cloudpickle.loads(data)
         while len(_known) > _OBJECTIVES:
             _known.popitem(last=False)

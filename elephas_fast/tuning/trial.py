@@ -23,8 +23,8 @@ _LONGEST_TEXT: Final = 20_000
 
 @dataclass(frozen=True)
 class Order:
-    """What a task is told: which trial, with which values, seed and TensorFlow threads (``None``: do not start
-    TensorFlow)."""
+    """What a task is told: which trial, with which values, seed and TensorFlow threads (``None`` in the driver, whose
+    TensorFlow is left as it is)."""
 
     number: int
     values: Any
@@ -41,10 +41,7 @@ def run(objective: Callable[[Any], Any], order: Order, send: Send, *, first: boo
     """
     began = time.monotonic()
     try:
-        if order.threads is not None:
-            prepare(order.seed, order.threads)
-        else:
-            _seed(order.seed)
+        prepare(order.seed, order.threads)
         with trial(send):
             result = read(objective(order.values))
     except TrialStopped as stopped:
@@ -105,12 +102,3 @@ def _data(value: Any) -> Any:
     except (TypeError, RecursionError):
         return repr(value)[:1000]
     return value
-
-
-def _seed(seed: int) -> None:
-    import random
-
-    import numpy as np
-
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  # what objectives use without a generator of their own
