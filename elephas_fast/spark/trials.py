@@ -198,24 +198,28 @@ class ThreadRun:
 
 
 def pickled(objective: Objective) -> bytes:
-    """The objective for the workers: what it uses of the user's own modules by value, as workers may not find them.
+    """The objective for the workers: what it uses of the user's own modules by value, as workers may not find them;
+    where a module holds what cannot be pickled, of the objective's own module alone.
 
     Raises ``ValueError`` for one that cannot be pickled.
     """
     own = _users_own()
-    try:
-        for module in own:
-            cloudpickle.register_pickle_by_value(module)
-        found: bytes = cloudpickle.dumps(objective)
-    except Exception as error:  # anything, from the user's objects
-        raise ValueError(
-            f"objective: could not be sent to the workers ({type(error).__name__}: {error}); make what it uses within "
-            "it, or search with trials_on='driver'"
-        ) from error
-    finally:
-        for module in own:
-            cloudpickle.unregister_pickle_by_value(module)
-    return found
+    problem: Exception | None = None
+    for by_value in (own, [module for module in own if module.__name__ == getattr(objective, "__module__", None)]):
+        try:
+            for module in by_value:
+                cloudpickle.register_pickle_by_value(module)
+            found: bytes = cloudpickle.dumps(objective)
+            return found
+        except Exception as error:  # anything, from the user's objects
+            problem = problem or error
+        finally:
+            for module in by_value:
+                cloudpickle.unregister_pickle_by_value(module)
+    raise ValueError(
+        f"objective: could not be sent to the workers ({type(problem).__name__}: {problem}); make what it uses within "
+        "it, or search with trials_on='driver'"
+    ) from problem
 
 
 def _users_own() -> list[ModuleType]:

@@ -204,6 +204,9 @@ def test_data_is_given_by_name_where_names_tell(tmp_path):
 def test_the_users_own_modules_need_not_be_where_the_trial_is(tmp_path, monkeypatch):
     """A module that a script imports its two functions from, with another one beside it."""
     (tmp_path / "own_rows.py").write_text("class Rows(list):\n    pass\n\ndef total(rows):\n    return sum(rows)\n")
+    (tmp_path / "own_lock.py").write_text(
+        "import threading\nLOCK = threading.Lock()\n\ndef one():\n    return LOCK and 1\n"
+    )
     (tmp_path / "own_model.py").write_text(
         "import own_rows\nfrom own_rows import Rows\n\ndef data():\n    return Rows([1, 2])\n\n"
         "def twice(value):\n    return 2 * value\n\ndef model(rows):\n"
@@ -213,6 +216,8 @@ def test_the_users_own_modules_need_not_be_where_the_trial_is(tmp_path, monkeypa
     module = importlib.import_module("own_model")
     objectives = [UserTrial(module.model, module.data), lambda values: module.twice(values["value"])]
     sent = [pickled(objective) for objective in objectives]
+    held = importlib.import_module("own_lock")
+    assert cloudpickle.loads(pickled(lambda values: held.one()))(None) == 1, "that module stays where it is"
     assert "own_model" not in cloudpickle.list_registry_pickle_by_value()
     monkeypatch.undo()
     for name in ("own_model", "own_rows"):

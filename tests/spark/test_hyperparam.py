@@ -22,6 +22,8 @@ from elephas_fast.hyperparam import (
     search,
 )
 from elephas_fast.keras_bridge.trial_models import from_parts
+from elephas_fast.tuning.trial import read
+from elephas_fast.wire.objects import pack_object, unpack_object
 from tests.spark import searching
 
 pytestmark = pytest.mark.timeout(600)
@@ -119,6 +121,11 @@ def test_models_as_json_or_yaml_text_come_back():
     for text in (model.to_json(), yaml.safe_dump(json.loads(model.to_json()))):
         back = from_parts(text, weights)
         np.testing.assert_array_equal(back.get_weights()[0], weights[0])
+    half = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, dtype="bfloat16")])
+    result = unpack_object(pack_object(read({"loss": 0.0, "model": half, "status": "ok"})))
+    back = from_parts(result["model"], result["weights"])
+    assert back.weights[0].dtype == "bfloat16"
+    np.testing.assert_array_equal(back.get_weights()[0], half.get_weights()[0])
     with pytest.raises(ValueError, match="weights: expected arrays of shapes"):
         from_parts(model.to_json(), weights[:1])
 
