@@ -245,6 +245,7 @@ def test_a_loaded_estimator_knows_its_classes_by_the_model(tmp_path):
     model.compile(loss="categorical_crossentropy")
     assert held_classes(load_ml_estimator(str(tmp_path / "e.h5")), model) == 3
     assert held_classes(classifier(nb_classes=5), model) == 5
+    assert held_classes(classifier(nb_classes=None), model) == 3
 
 
 EARLY = {"name": "sgd", "lr": 0.5}
@@ -300,11 +301,16 @@ def test_what_is_not_the_form_of_0_3():
         ({"keras_model_config": "model"}, ValueError, "keras_model_config: expected what model.to_json"),
         ({"keras_model_config": 3}, TypeError, "keras_model_config: expected model.to_json"),
         ({"num_workers": 0}, ValueError, "num_workers: expected a whole number >= 1"),
+        ({"outputCol": None}, TypeError, "expected a column's name as 'outputCol', got None"),
     ],
 )
 def test_bad_arguments(params, error, message):
     with pytest.raises(error, match=message):
         ElephasEstimator(**params)
+
+
+_X = keras.Input((64,), name="x")
+NAMED = keras.Model(_X, keras.layers.Dense(10, activation="softmax", name="output")(_X)).to_json()
 
 
 @pytest.mark.parametrize(
@@ -314,8 +320,16 @@ def test_bad_arguments(params, error, message):
         ({"featuresCol": "id"}, {}, r"x: expected shape \(64,\), got \(\)"),
         ({"featuresCol": "t"}, {"t": "cast(id as string)"}, "numbers, vectors or arrays .* got string"),
         ({"labelCol": "l"}, {"l": "10.0D"}, "expected classes from 0 to 9, got 10.0"),
-        ({"labelCol": "l"}, {"l": "cast(null as double)"}, "expected no nulls, got 1 of 1"),
+        ({"labelCol": "l"}, {"l": "cast(null as double)"}, "labels for output: expected no nulls, got 1 of 1"),
+        ({"featuresCol": "f"}, {"f": "if(id < 0, features, null)"}, "features for x: expected no nulls, got 1 of 1"),
+        ({"weightCol": "w"}, {"w": "'heavy'"}, "weightCol: expected numbers or booleans in column 'w', got string"),
+        ({"weightCol": "w"}, {"w": "cast(null as float)"}, "sample weights: expected no nulls"),
+        ({"validationIndicatorCol": "h"}, {"h": "'yes'"}, "validationIndicatorCol: expected numbers or booleans"),
+        ({"validationIndicatorCol": "h"}, {"h": "true"}, "at least one row to train on, got true in all 1797 rows"),
         ({"loss": None}, {}, "loss: expected one"),
+        ({"loss": "msee"}, {}, "loss: expected a name that Keras knows, got 'msee'"),
+        ({"metrics": ["acc", "maee"]}, {}, "metrics: expected a name that Keras knows, got 'maee'"),
+        ({"optimizer_config": "adamm"}, {}, "optimizer_config: expected a name that Keras knows, got 'adamm'"),
     ],
 )  # fmt: skip
 def test_bad_columns(digits, params, columns, message):
@@ -323,8 +337,15 @@ def test_bad_columns(digits, params, columns, message):
     for name, column in columns.items():
         frame = frame.withColumn(name, F.expr(column))
     with pytest.raises(ValueError, match=message):
-        classifier(**params).fit(frame)
+        classifier(keras_model_config=NAMED, **params).fit(frame)
     assert_nothing_left()
+
+
+def test_what_is_no_frame_and_no_model(digits):
+    with pytest.raises(TypeError, match="dataset: expected a DataFrame of Spark, got list"):
+        classifier().fit([1, 2])
+    with pytest.raises(ValueError, match="keras_model_config: expected a model, got none"):
+        ElephasEstimator(loss="mse").fit(digits)
 
 
 def test_no_rows(spark):
