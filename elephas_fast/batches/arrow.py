@@ -41,9 +41,9 @@ def read(
                 continue
             x = tuple(_inputs(batch, i, spec) for i, spec in enumerate(inputs))
             y = tuple(_output(batch, i, spec, classes) for i, spec in enumerate(outputs))
-            weights = (values(batch.column(WEIGHT), WEIGHT),) if WEIGHT in batch.schema.names else None
+            weights = (values(batch.column(WEIGHT), "sample weights"),) if WEIGHT in batch.schema.names else None
             if HELD_OUT in batch.schema.names:
-                held_out.append(values(batch.column(HELD_OUT), HELD_OUT).astype(bool))
+                held_out.append(values(batch.column(HELD_OUT), "rows kept for validation").astype(bool))
             yield Block(x, y, weights)
 
     arrays = collect(blocks(), inputs=inputs, outputs=outputs)
@@ -52,7 +52,9 @@ def read(
 
 def features(columns: Sequence[pa.Array], inputs: Sequence[InputSpec]) -> Arrays:
     """One array for each input of a model to predict with. Raises as ``read``."""
-    x = [_shaped(values(column, spec.name), spec) for column, spec in zip(columns, inputs, strict=True)]
+    x = [
+        _shaped(values(column, f"features for {spec.name}"), spec) for column, spec in zip(columns, inputs, strict=True)
+    ]
     return collect([Block(tuple(x))], inputs=inputs, outputs=())
 
 
@@ -106,12 +108,13 @@ def _common(lengths: pa.Array, name: str) -> int:
 
 
 def _inputs(batch: pa.RecordBatch, number: int, spec: InputSpec) -> Array:
-    return _shaped(values(batch.column(X.format(number)), spec.name), spec)
+    return _shaped(values(batch.column(X.format(number)), f"features for {spec.name}"), spec)
 
 
 def _output(batch: pa.RecordBatch, number: int, spec: InputSpec, classes: int | None) -> Array:
-    labels = values(batch.column(Y.format(number)), spec.name)
-    return labels if classes is None or labels.ndim > 1 else one_hot(labels, classes, spec.name)
+    what = f"labels for {spec.name}"
+    labels = values(batch.column(Y.format(number)), what)
+    return labels if classes is None or labels.ndim > 1 else one_hot(labels, classes, what)
 
 
 def _shaped(array: Array, spec: InputSpec) -> Array:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from elephas_fast.keras_bridge import keras2_files, private, runtime, yaml_text
 from elephas_fast.keras_bridge.structure import structure_of
 from elephas_fast.keras_bridge.weights import layout_of, set_weights
 from elephas_fast.layout import ByteArray, Float32Array, Layout
+
+_BY_OUTPUT: Final = ("acc", "accuracy", "ce", "crossentropy")
+"""Names of metrics that Keras understands by the shape of the output."""
 
 
 def as_config(model: Any) -> str:
@@ -50,7 +53,7 @@ def compiled(
 
     ``optimizer`` (a name, an object or a configuration of either form Keras has), ``loss``, ``metrics``: ``None``
     leaves what the configuration itself was compiled with, and where it was not, Keras' default. Raises ``ValueError``
-    where there is no loss.
+    where there is no loss, and for a name that Keras does not know.
     """
     keras = runtime.keras()
     with keras.saving.custom_object_scope(dict(custom_objects or {})):
@@ -58,6 +61,9 @@ def compiled(
         arguments: dict[str, Any] = {}
         if model.compiled:
             arguments = keras.saving.deserialize_keras_object(model.get_compile_config())
+        _check_names("optimizer_config", optimizer, keras.optimizers.get)
+        _check_names("loss", loss, keras.losses.get)
+        _check_names("metrics", metrics, keras.metrics.get)
         given = {"optimizer": _optimizer(optimizer), "loss": _revived(loss), "metrics": _revived(metrics)}
         arguments.update({name: value for name, value in given.items() if value is not None})
         if arguments.get("loss") is None:
@@ -148,6 +154,31 @@ def _json_of(text: str) -> str:
     return text if text.lstrip().startswith("{") else json.dumps(configuration)
 
 
+def _check_names(what: str, value: Any, find: Callable[[str], Any]) -> None:
+    """Raise ``ValueError`` for a name, alone or in lists and dicts by output, that Keras does not ``find``."""
+    if isinstance(value, str) and value not in _BY_OUTPUT and _own(value) is value:
+        try:
+            find(value)
+        except ValueError:
+            raise ValueError(
+                f"{what}: expected a name that Keras knows, got {value!r}; pass your own in custom_objects"
+            ) from None
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_names(what, item, find)
+    elif isinstance(value, Mapping) and what != "optimizer_config" and "class_name" not in value:
+        for item in value.values():
+            _check_names(what, item, find)
+
+
+def _own(name: str) -> Any:
+    """What was registered with Keras or is in ``custom_objects`` under a name; the name where there is nothing."""
+    found = runtime.keras().saving.get_registered_object(name)
+    if found is None:
+        return name
+    return found() if isinstance(found, type) else found
+
+
 def _optimizer(value: Any) -> Any:
     """Also the bare ``get_config()`` of an optimizer, which names no class."""
     if isinstance(value, Mapping):
@@ -155,10 +186,12 @@ def _optimizer(value: Any) -> Any:
         if "class_name" not in settings:
             settings = {"class_name": str(settings.pop("name", "")), "config": settings}
         return runtime.keras().optimizers.get(settings)
-    return value
+    return _revived(value)
 
 
 def _revived(value: Any) -> Any:
+    if isinstance(value, str):
+        return _own(value)
     if isinstance(value, Mapping):
         if "class_name" in value:
             return runtime.keras().saving.deserialize_keras_object(dict(value))

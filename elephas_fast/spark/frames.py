@@ -53,6 +53,7 @@ class FrameSource:
     rows: int | None = None
 
     def __init__(self, df: DataFrame, roles: Roles, num_workers: int | None) -> None:
+        check_frame(df)
         use_driver_python()
         self._df = df
         self._roles = roles
@@ -76,7 +77,14 @@ class FrameSource:
         results = self._packed(task.spec).repartition(self.tasks).mapInArrow(train, _SUMMARY)
 
         def collect() -> list[PartitionSummary]:
-            return [PartitionSummary(**row.asDict()) for row in results.collect()]
+            summaries = [PartitionSummary(**row.asDict()) for row in results.collect()]
+            held_out = sum(summary.validation_rows for summary in summaries)
+            if held_out and not any(summary.rows for summary in summaries):
+                raise ValueError(
+                    "validationIndicatorCol: expected at least one row to train on, got true in all "
+                    f"{held_out} rows, which keeps them for validation"
+                )
+            return summaries
 
         return Job(collect, mark_of(self._df.sparkSession, description))
 
@@ -87,10 +95,17 @@ class FrameSource:
         columns = [column.alias(X.format(i)) for i, column in enumerate(x)]
         columns += [column.alias(Y.format(i)) for i, column in enumerate(y)]
         if roles.weight is not None:
-            columns.append(_named(self._df, "weightCol", roles.weight).cast("float").alias(WEIGHT))
+            columns.append(_single(self._df, "weightCol", roles.weight).cast("float").alias(WEIGHT))
         if roles.held_out is not None:
-            columns.append(_named(self._df, "validationIndicatorCol", roles.held_out).cast("boolean").alias(HELD_OUT))
+            held_out = _single(self._df, "validationIndicatorCol", roles.held_out).cast("boolean")
+            columns.append(held_out.alias(HELD_OUT))
         return self._df.select(*columns)
+
+
+def check_frame(df: Any) -> None:
+    """Raise ``TypeError`` for what is no DataFrame of Spark."""
+    if not hasattr(df, "sparkSession") or not hasattr(df, "schema"):
+        raise TypeError(f"dataset: expected a DataFrame of Spark, got {type(df).__name__}; see spark.createDataFrame")
 
 
 def packed(df: DataFrame, what: str, names: Sequence[str], specs: Sequence[InputSpec]) -> list[Column]:
@@ -121,11 +136,21 @@ def _named(df: DataFrame, parameter: str, name: str) -> Column:
     return F.col("`" + name.replace("`", "``") + "`")
 
 
+def _single(df: DataFrame, parameter: str, name: str) -> Column:
+    """A column of one number or boolean for each row."""
+    column, kind = _named(df, parameter, name), df.schema[name].dataType
+    if not isinstance(kind, T.NumericType | T.BooleanType):
+        raise ValueError(
+            f"{parameter}: expected numbers or booleans in column '{name}', got {kind.simpleString()}; cast it"
+        )
+    return column
+
+
 def _numbers(df: DataFrame, parameter: str, name: str, dtype: str | None) -> Column:
     """A column as numbers or arrays of numbers of a model's dtype (``None``: integers stay, all else is float)."""
     column, kind = _named(df, parameter, name), df.schema[name].dataType
     if type(kind).__name__ == "VectorUDT":
-        return vector_to_array(column, "float64" if dtype == "float64" else "float32")
+        return F.when(column.isNotNull(), vector_to_array(column, "float64" if dtype == "float64" else "float32"))
     depth = 0
     while isinstance(kind, T.ArrayType):
         kind, depth = kind.elementType, depth + 1

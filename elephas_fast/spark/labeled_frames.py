@@ -30,7 +30,7 @@ def from_data_frame(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Features float64[rows, n] and labels float64[rows] of the columns ``features`` and ``label``, in the driver;
     ``categorical``: labels one-hot, float64[rows, nb_classes], for the classes there are where that is not given."""
-    rows = _selected(df, "features", "label").collect()
+    rows = list(_present(_selected(df, "features", "label").collect()))
     features = np.asarray([row.x for row in rows], np.float64)
     labels = np.asarray([row.y for row in rows], np.float64)
     if categorical:
@@ -61,7 +61,7 @@ def df_to_simple_rdd(
         classes = nb_classes or int(highest or 0) + 1
 
     def pairs(rows: Iterable[Any]) -> Iterator[tuple[NDArray[Any], Any]]:
-        for row in rows:
+        for row in _present(rows):
             y = np.asarray(row.y, np.float32) if isinstance(row.y, list) else row.y
             yield (
                 np.asarray(row.x, np.float32),
@@ -69,6 +69,15 @@ def df_to_simple_rdd(
             )
 
     return selected.rdd.mapPartitions(pairs)
+
+
+def _present(rows: Iterable[Any]) -> Iterator[Any]:
+    """The rows. Raises ``ValueError`` for one without features or label."""
+    for row in rows:
+        for name, what in (("x", "features"), ("y", "label")):
+            if row[name] is None:
+                raise ValueError(f"{what}: expected no nulls, got a row with one; drop or fill them")
+        yield row
 
 
 def _selected(df: DataFrame, features: str, label: str) -> DataFrame:

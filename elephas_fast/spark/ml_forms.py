@@ -17,6 +17,7 @@ _RENAMED: Final = {
     "categorical_labels": "categorical",
     "labelsCol": "labelCol",
 }
+_COLUMNS: Final = ("featuresCol", "labelCol", "outputCol")
 _EARLY: Final = ("nb_epoch", "elephas_optimizer_config")
 
 
@@ -24,7 +25,8 @@ def given_params(owner: str, known: Sequence[str], given: Mapping[str, Any]) -> 
     """Params by today's names, and whether they are given in a form that only releases before 0.4.2 had.
 
     Lists for ``featuresCol`` and ``labelCol`` go to ``featuresCols`` and ``labelCols``. An ``optimizer_config`` as the
-    optimizers of Elephas 0.3 gave it is the server's. Raises ``TypeError`` for an unknown name and for one given twice.
+    optimizers of Elephas 0.3 gave it is the server's. Raises ``TypeError`` for an unknown name, for one given twice and
+    for a column that is ``None``.
     """
     params: dict[str, Any] = {}
     early = any(given.get(name) is not None for name in _EARLY)
@@ -32,6 +34,8 @@ def given_params(owner: str, known: Sequence[str], given: Mapping[str, Any]) -> 
         new = _RENAMED.get(name, name) if name not in known else name
         if new in ("featuresCol", "labelCol") and isinstance(value, list | tuple):
             new, value = f"{new}s", list(value)
+        if value is None and new in _COLUMNS:
+            raise TypeError(f"{owner}: expected a column's name as '{new}', got None; leave it out for the default")
         if new == "optimizer_config" and _of_the_server(value):
             new, early = "server_optimizer", True
         if new in params:
@@ -70,7 +74,8 @@ def held_classes(estimator: Any, model: Any) -> int | None:
         return None
     widths = [last for _, _, last in output_axes(model)]
     given = estimator.get_nb_classes()
-    if given != estimator._defaultParamMap[estimator.nb_classes]:  # files hold the default as if it had been set
+    default = estimator._defaultParamMap[estimator.nb_classes]  # files hold it as if it had been set
+    if given not in (None, default):
         return int(given)
     return widths[0] if len(widths) == 1 and widths[0] > 1 else None
 

@@ -60,7 +60,14 @@ class HasKerasModelConfig(Params):
 
     keras_model_config = _param("keras_model_config", "the model: model.to_json()", as_config)
     set_keras_model_config = _setter("keras_model_config")
-    get_keras_model_config = _getter("keras_model_config")
+
+    def get_keras_model_config(self) -> str:
+        """The model's configuration as JSON. Raises ``ValueError`` where none has been set."""
+        if not self.isDefined("keras_model_config") or self.getOrDefault("keras_model_config") is None:
+            raise ValueError(
+                "keras_model_config: expected a model, got none; pass keras_model_config=model.to_json(), or the model"
+            )
+        return str(self.getOrDefault("keras_model_config"))
 
 
 class HasMode(Params):
@@ -195,7 +202,10 @@ class HasCustomObjects(Params):
 
     custom_objects = _param("custom_objects", "layers, losses and metrics of one's own by name", dict)
     set_custom_objects = _setter("custom_objects")
-    get_custom_objects = _getter("custom_objects")
+
+    def get_custom_objects(self) -> dict[str, Any]:
+        """The value of the Param ``custom_objects``, empty where that is ``None``."""
+        return dict(self.getOrDefault("custom_objects") or {})
 
 
 class HasInferenceBatchSize(Params):

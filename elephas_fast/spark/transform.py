@@ -18,7 +18,7 @@ from elephas_fast.batches.arrow import features as read_features
 from elephas_fast.batches.arrow import nested
 from elephas_fast.keras_bridge import ModelSpec, trainer_for
 from elephas_fast.layout import ByteArray, Float32Array
-from elephas_fast.spark.frames import packed
+from elephas_fast.spark.frames import check_frame, packed
 from elephas_fast.spark.interpreter import use_driver_python
 
 _COLUMNAR_INPUT: Final = "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled"
@@ -67,6 +67,7 @@ def predictions(
     """The column of what the model of ``spec`` with ``weights`` (flat, opaque) gives for the columns ``names`` of
     ``df``; for several outputs a struct of them by name. ``finish`` makes the ``outputs`` of what the model gives.
     Lazy; each Python worker builds the model once."""
+    check_frame(df)
     use_driver_python()
     _read_by_rows(df)
     columns = packed(df, "features", names, spec.inputs)

@@ -12,6 +12,7 @@ from pyspark.ml.linalg import Vectors
 from pyspark.ml.param import Param
 from pyspark.ml.tuning import ParamGridBuilder
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from elephas_fast.ml import params as mixins
@@ -172,6 +173,10 @@ def test_the_adapter(sc, frame):
     features, labels = from_data_frame(made, categorical=True, nb_classes=3)
     np.testing.assert_array_equal(features, x)
     np.testing.assert_array_equal(labels, np.eye(3)[y.astype(int)])
+    for column in ("features", "label"):
+        holed = frame.withColumn(column, F.expr(f"if(label = 0, null, {column})"))
+        with pytest.raises(ValueError, match=f"{column}: expected no nulls, got a row with one"):
+            from_data_frame(holed)
     named = frame.withColumnRenamed("features", "a").withColumnRenamed("label", "b")
     for rows in (
         df_to_simple_rdd(frame, categorical=True, nb_classes=CLASSES),

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyspark.errors import PythonException
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.feature import StandardScaler, StringIndexer
 from pyspark.sql import SparkSession
@@ -144,6 +145,10 @@ def test_an_empty_frame_and_missing_weights(digits):
         ElephasTransformer(keras_model_config=dense().to_json()).transform(digits)
     with pytest.raises(ValueError, match="weights: expected arrays of shapes"):
         untrained(weights=dense(inputs=5).get_weights()).transform(digits)
+    with pytest.raises(TypeError, match="dataset: expected a DataFrame of Spark, got list"):
+        untrained().transform([1])
+    with pytest.raises(PythonException, match=r"features for .*: expected no nulls, got 5 of"):
+        untrained().transform(digits.coalesce(1).withColumn("features", F.expr("if(id < 5, null, features)"))).collect()
     with pytest.raises(TypeError, match="unknown keyword of ElephasTransformer 'batch'"):
         untrained(batch=3)
 
@@ -151,6 +156,7 @@ def test_an_empty_frame_and_missing_weights(digits):
 SECOND_PROCESS = """
 import sys, json, warnings
 warnings.simplefilter("ignore")
+from pyspark.errors import PythonException
 from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
@@ -246,7 +252,9 @@ def test_what_no_file_can_hold_is_said(tmp_path):
     assert loaded.get_loss()["config"]["label_smoothing"] == 0.1
 
 
-def test_own_losses_and_layers_train(digits):
-    transformer = classifier(loss=own_loss(), epochs=1).fit(digits)
+@pytest.mark.parametrize("by_name", [False, True])
+def test_own_losses_and_layers_train(digits, by_name):
+    loss = {"loss": "squares", "custom_objects": {"squares": own_loss()}} if by_name else {"loss": own_loss()}
+    transformer = classifier(epochs=1, **loss).fit(digits)
     assert transformer.model_type is None
     assert scores(transformer.transform(digits)).shape == (500, 10)
