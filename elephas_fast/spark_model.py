@@ -175,8 +175,10 @@ class SparkModel(EarlierNames):
         """What ``save`` writes beside the model."""
         return saving.config_of(self._config, self.parameter_server_mode, self.num_workers)
 
-    def fit(self, rdd: Any, **options: Any) -> Any:
+    def fit(self, rdd: Any, *arguments: Any, **options: Any) -> Any:
         """Train on an RDD of ``(x, y)`` or ``(x, y, sample_weight)`` rows; returns a Keras ``History``.
+
+        By position: ``epochs, batch_size, verbose, validation_split``, as Elephas 0.4 had them.
 
         Args:
             rdd: made by ``to_simple_rdd``, or any RDD of such rows.
@@ -193,6 +195,7 @@ class SparkModel(EarlierNames):
         ``faults`` (what was refused or repeated), ``partitions`` (rows, host and way of each), ``staleness`` (mean,
         in updates) and ``updates``. ``training_histories`` has the same for each partition.
         """
+        options = forms.bind("fit", ("epochs", *_BY_POSITION[:3]), arguments, options)
         options = forms.training(options, self._training)
         if "num_workers" in options:
             self.num_workers = _num_workers(options.pop("num_workers"))
@@ -219,11 +222,15 @@ class SparkModel(EarlierNames):
             return self._master_network.optimizer
         return self.server_optimizer
 
-    def predict(self, data: Any, *, batch_size: int | None = None) -> list[Any]:
-        """The output for each row, in order, as a list: of an array or of an RDD of rows."""
-        return predict(
+    def predict(self, data: Any, *, batch_size: int | None = None) -> Any:
+        """The output for each row, in order, as a list: of an array or of an RDD of rows.
+
+        A model made in the form of Elephas 0.1 to 0.4 gives one array, as they did.
+        """
+        rows = predict(
             self._master_network, data, batch_size=batch_size or self.batch_size, custom_objects=self.custom_objects
         )
+        return np.asarray(rows) if self._training and len(self._master_network.outputs) == 1 else rows
 
     def evaluate(
         self,
@@ -284,33 +291,32 @@ class AsynchronousSparkModel(SparkModel):
 class SparkMLlibModel(SparkModel):
     """A ``SparkModel`` for MLlib: trains on an RDD of LabeledPoints, predicts matrices and vectors."""
 
-    def fit(self, rdd: Any, *arguments: Any, **options: Any) -> Any:
-        """``SparkModel.fit`` on an RDD of LabeledPoints with dense or sparse vectors.
+    def fit(self, labeled_points: Any, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]  # named so
+        """``SparkModel.fit`` on an RDD of LabeledPoints with dense or sparse vectors; ten epochs, silent, a tenth of
+        the rows for validation, unless told otherwise.
 
         By position: ``epochs, batch_size, verbose, validation_split, categorical, nb_classes``. ``categorical``: labels
         are classes, of which there are ``nb_classes`` (``None``: as many as there are), and are made one-hot.
         """
         options = forms.bind("fit", ("epochs", *_BY_POSITION), arguments, options)
         categorical, nb_classes = options.pop("categorical", False), options.pop("nb_classes", None)
-        return super().fit(lp_to_simple_rdd(rdd, categorical, nb_classes), **options)
+        options = forms.training(options, forms.EARLY_TRAINING)
+        return super().fit(lp_to_simple_rdd(labeled_points, categorical, nb_classes), **options)
 
-    def train(self, rdd: Any, *arguments: Any, **options: Any) -> Any:
-        """``fit`` with Elephas' defaults: ten epochs, silent, a tenth of the rows for validation.
+    def train(self, labeled_points: Any, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]  # named so
+        """``fit``, by position: ``nb_epoch, batch_size, verbose, validation_split, categorical, nb_classes``."""
+        return super().train(labeled_points, **forms.bind("train", ("nb_epoch", *_BY_POSITION), arguments, options))
 
-        By position: ``nb_epoch, batch_size, verbose, validation_split, categorical, nb_classes``.
-        """
-        return super().train(rdd, **forms.bind("train", ("nb_epoch", *_BY_POSITION), arguments, options))
-
-    def predict(self, data: Any, *, batch_size: int | None = None) -> Any:
-        """A Matrix of outputs for a Matrix of rows; a Vector of outputs for one row as a Vector; else a list, as
+    def predict(self, mllib_data: Any, *, batch_size: int | None = None) -> Any:
+        """A Matrix of outputs for a Matrix of rows; a Vector of outputs for one row as a Vector; else as
         ``SparkModel.predict``, also for an RDD of vectors."""
-        if isinstance(data, Matrix):
-            return to_matrix(np.asarray(super().predict(from_matrix(data), batch_size=batch_size)))
-        if isinstance(data, Vector):
-            return to_vector(super().predict(from_vector(data)[None, :], batch_size=batch_size)[0])
-        if isinstance(data, RDD):
-            data = data.map(_features)
-        return super().predict(data, batch_size=batch_size)
+        if isinstance(mllib_data, Matrix):
+            return to_matrix(np.asarray(super().predict(from_matrix(mllib_data), batch_size=batch_size)))
+        if isinstance(mllib_data, Vector):
+            return to_vector(super().predict(from_vector(mllib_data)[None, :], batch_size=batch_size)[0])
+        if isinstance(mllib_data, RDD):
+            mllib_data = mllib_data.map(_features)
+        return super().predict(mllib_data, batch_size=batch_size)
 
 
 class SparkHFModel(TextCalls, SparkModel):

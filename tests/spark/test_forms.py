@@ -122,6 +122,14 @@ def test_train_is_fit_with_earlier_defaults(sc, digits):
     ]:
         with pytest.raises(TypeError, match=message):
             model.train(rdd, *arguments, **keywords)
+    outputs = model.predict(x_test)
+    assert isinstance(outputs, np.ndarray)
+    assert outputs.shape == (len(x_test), 10)
+    today = SparkModel(dense_model(), mode="synchronous", num_workers=2)
+    assert isinstance(today.predict(x_test), list)
+    assert len(today.fit(rdd, 2, 32, 0, 0.1).history["val_loss"]) == 2
+    with pytest.raises(TypeError, match="fit: expected 'epochs' once"):
+        today.fit(rdd, 1, epochs=1)
     classes = model.predict_classes(x_test)
     assert classes.dtype == np.int64
     assert np.mean(classes == np.argmax(y_test, axis=1)) == pytest.approx(

@@ -70,6 +70,9 @@ def test_a_model_of_labeled_points(sc, digits, sparse, tmp_path):
     vectors = sc.parallelize([Vectors.dense(row) for row in x_test[:7]], 2)
     np.testing.assert_allclose(model.predict(vectors), from_matrix(outputs)[:7], atol=1e-5)
     assert model.fit(points, 1, 32, 0, 0.0, True, 10).history.keys() == {"loss", "accuracy"}
+    by_name = model.fit(labeled_points=points, categorical=True).history  # with Elephas' defaults
+    assert len(by_name["val_loss"]) == 10
+    assert from_vector(model.predict(mllib_data=to_vector(x_test[5]))).shape == (10,)
     with pytest.raises(TypeError, match="train: expected at most 6 arguments"):
         model.train(points, 1, 32, 0, 0.0, True, 10, "more")
     with pytest.raises(TypeError, match="fit: expected 'epochs' once"):
