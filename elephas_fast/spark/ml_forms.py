@@ -26,7 +26,7 @@ def given_params(owner: str, known: Sequence[str], given: Mapping[str, Any]) -> 
 
     Lists for ``featuresCol`` and ``labelCol`` go to ``featuresCols`` and ``labelCols``. An ``optimizer_config`` as the
     optimizers of Elephas 0.3 gave it is the server's. Raises ``TypeError`` for an unknown name, for one given twice and
-    for a column that is ``None``.
+    for a column that is ``None``, ``ValueError`` for no columns.
     """
     params: dict[str, Any] = {}
     early = any(given.get(name) is not None for name in _EARLY)
@@ -34,6 +34,8 @@ def given_params(owner: str, known: Sequence[str], given: Mapping[str, Any]) -> 
         new = _RENAMED.get(name, name) if name not in known else name
         if new in ("featuresCol", "labelCol") and isinstance(value, list | tuple):
             new, value = f"{new}s", list(value)
+            if not value:
+                raise ValueError(f"{owner}: expected at least one column in '{name}', got an empty list")
         if value is None and new in _COLUMNS:
             raise TypeError(f"{owner}: expected a column's name as '{new}', got None; leave it out for the default")
         if new == "optimizer_config" and _of_the_server(value):
@@ -69,10 +71,13 @@ def held_classes(estimator: Any, model: Any) -> int | None:
     """How many classes number labels are made one-hot for; ``None``: they are left as they are.
 
     ``nb_classes`` where it was set, else the width of the model's output, which is the same in every model that fits.
+    Where that is one, as of a binary classifier, labels are what the model is to give.
     """
     if not estimator.get_categorical_labels() or _takes_indices(model.loss):
         return None
     widths = [last for _, _, last in output_axes(model)]
+    if widths == [1]:
+        return None
     given = estimator.get_nb_classes()
     default = estimator._defaultParamMap[estimator.nb_classes]  # files hold it as if it had been set
     if given not in (None, default):

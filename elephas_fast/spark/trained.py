@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from pyspark import Broadcast
 from pyspark.sql import DataFrame
 
 from elephas_fast.keras_bridge import ModelSpec, describe
@@ -28,9 +29,12 @@ class _Ready:
 
 
 class Trained:
-    """Weights (``None``: there are none) as arrays in Keras' order. Thread-safe."""
+    """Weights (``None``: there are none; in a broadcast variable, as up to Elephas 1.4.1) as arrays in Keras' order.
+    Thread-safe."""
 
     def __init__(self, weights: Any) -> None:
+        if isinstance(weights, Broadcast):
+            weights = weights.value
         self._given = weights is not None
         self.weights: list[Any] = [np.asarray(weight) for weight in weights or []]
         self._ready: _Ready | None = None

@@ -70,7 +70,7 @@ def test_defect_08_transform_has_any_number_of_classes_and_the_column_asked_for(
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("mode", "changes"), [(None, 2), ("asynchronous", 2), ("synchronous", 1)])
+@pytest.mark.parametrize(("mode", "changes"), [(None, 2), ("asynchronous", 2), ("hogwild", 2), ("synchronous", 1)])
 def test_defect_10_the_estimator_trains_in_the_mode_it_says(spark, mode, changes):
     """Two workers with the same rows and a small rate: added, their changes are two; averaged, they are one. In 7.x
     the estimator averaged, although its default says asynchronous."""
@@ -169,6 +169,29 @@ def test_defect_23_estimators_keep_optimizer_and_custom_objects(spark, tmp_path,
     assert loaded.get_custom_objects() == {"Doubled": Doubled}
     x, y = random_rows(16, 3)
     assert loaded.fit(frame(spark, x, y)).transform(frame(spark, x, y)).count() == 16
+
+
+def test_defect_25_an_estimator_keeps_model_optimizer_and_rows(spark):
+    """One worker in synchronous mode is Keras' own fit, Adam's moments included. Rows are read once for the whole fit,
+    and the first of them before."""
+    x, y = random_rows(32, 4)
+    read = spark.sparkContext.accumulator(0)
+
+    def count(value):
+        read.add(1)
+        return value
+
+    df = frame(spark, x, y).coalesce(1)
+    counted = df.withColumn("label", F.udf(count, "double").asNondeterministic()("label"))
+    network = linear(4)
+    network.compile(keras.optimizers.Adam(0.05), "mse")
+    fitted = estimator(
+        network, mode="synchronous", num_workers=1, epochs=5, shuffle=False, frequency="epoch"
+    ).fit(counted)  # fmt: skip
+    network.fit(x, y, epochs=5, batch_size=8, shuffle=False, verbose=0)
+    np.testing.assert_allclose(np.ravel(fitted.weights[0]), np.ravel(network.get_weights()[0]), rtol=1e-5, atol=1e-6)
+    assert len(fitted.training.epoch) == 5
+    assert len(x) <= read.value <= 2 * len(x)
 
 
 def same_predictions(one: DataFrame, other: DataFrame) -> None:

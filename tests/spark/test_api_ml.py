@@ -147,14 +147,29 @@ def test_defaults(getter):
     assert getattr(ElephasEstimator(), getter)() == DEFAULTS[getter]
 
 
-def test_params_are_in_mixins():
-    for name in (
-        "HasKerasModelConfig", "HasMode", "HasFrequency", "HasNumberOfClasses", "HasCategoricalLabels", "HasEpochs",
-        "HasBatchSize", "HasVerbosity", "HasValidationSplit", "HasNumberOfWorkers", "HasKerasOptimizerConfig",
-        "HasMetrics", "HasLoss", "HasCustomObjects",
-    ):  # fmt: skip
-        assert issubclass(ElephasEstimator, getattr(mixins, name))
-    assert issubclass(ElephasTransformer, mixins.HasInferenceBatchSize)
+MIXINS = {
+    "HasKerasModelConfig": "keras_model_config", "HasOptimizerConfig": "optimizer_config",
+    "HasElephasOptimizerConfig": "elephas_optimizer_config", "HasKerasOptimizerConfig": "optimizer_config",
+    "HasMode": "mode", "HasFrequency": "frequency", "HasNumberOfClasses": "nb_classes",
+    "HasCategoricalLabels": "categorical", "HasEpochs": "nb_epoch", "HasBatchSize": "batch_size",
+    "HasVerbosity": "verbose", "HasValidationSplit": "validation_split", "HasNumberOfWorkers": "num_workers",
+    "HasMetrics": "metrics", "HasLoss": "loss", "HasCustomObjects": "custom_objects",
+    "HasInferenceBatchSize": "inference_batch_size", "HasPredictClasses": "predict_classes",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mixin", MIXINS)
+def test_params_are_in_mixins(mixin):
+    """Which stages of one's own may have too."""
+    kind = getattr(mixins, mixin)
+    assert issubclass(ElephasEstimator, kind)
+    assert sorted(mixins.__all__) == sorted(MIXINS)
+    setter, getter, value = SETTERS[MIXINS[mixin]]
+    own = type("Own", (kind,), {})()
+    assert getattr(own, setter)(value) is own
+    assert getattr(own, getter)() == own.getOrDefault(getattr(own, MIXINS[mixin])) == value
+    for name in ("HasKerasModelConfig", "HasCustomObjects", "HasInferenceBatchSize", "HasPredictClasses"):
+        assert issubclass(ElephasTransformer, getattr(mixins, name))
 
 
 def test_files(frame, tmp_path):

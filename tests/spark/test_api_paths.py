@@ -25,7 +25,7 @@ PATHS = {
     "elephas.ml.params": (
         "HasKerasModelConfig HasMode HasFrequency HasNumberOfClasses HasCategoricalLabels HasEpochs HasBatchSize "
         "HasVerbosity HasValidationSplit HasNumberOfWorkers HasKerasOptimizerConfig HasMetrics HasLoss "
-        "HasCustomObjects HasInferenceBatchSize"
+        "HasCustomObjects HasInferenceBatchSize HasOptimizerConfig HasElephasOptimizerConfig"
     ),
     "elephas.mllib": "from_matrix to_matrix from_vector to_vector",
     "elephas.mllib.adapter": "from_matrix to_matrix from_vector to_vector",

@@ -179,19 +179,24 @@ def test_predict_and_evaluate(sc):
     assert model.predict_classes(x).shape == (ROWS,)
 
 
-MEMBERS: dict[str, type | tuple[type, ...]] = {
-    "master_network": keras.Model, "_master_network": keras.Model, "weights": list, "optimizer": object,
-    "mode": str, "frequency": str, "num_workers": int, "port": int, "parameter_server": object, "client": object,
-    "custom_objects": dict, "batch_size": int, "kwargs": dict, "master_optimizer": keras.Optimizer,
-    "master_loss": str, "master_metrics": list, "serialized_model": dict, "parameter_server_mode": str,
-    "training_histories": list,
+MEMBERS: dict[str, Any] = {
+    "optimizer": None, "mode": "asynchronous", "frequency": "batch", "num_workers": 2, "port": 4321,
+    "custom_objects": {"square": abs}, "batch_size": 16, "kwargs": {}, "master_loss": "categorical_crossentropy",
+    "master_metrics": ["accuracy"], "parameter_server_mode": "socket", "training_histories": [],
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", MEMBERS)
-def test_members(name):
-    model = SparkModel(network(), "asynchronous", "epoch", "http", 2, {}, 16, 4321)
-    assert isinstance(getattr(model, name), MEMBERS[name])
+def test_members():
+    real = network()
+    model = SparkModel(real, "asynchronous", "batch", "socket", 2, {"square": abs}, 16, 4321)
+    assert {name: getattr(model, name) for name in MEMBERS} == MEMBERS
+    assert model.master_network is model._master_network is real
+    assert model.master_optimizer is real.optimizer
+    for one, other in zip(model.weights, real.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert sorted(model.serialized_model) == ["model", "weights"]
+    assert callable(model.parameter_server.start)
+    assert callable(model.client.get_parameters)
 
 
 def test_methods(sc, tmp_path):

@@ -7,9 +7,10 @@ import sys
 import keras
 import numpy as np
 import pytest
+from pyspark.ml import Pipeline
 from pyspark.ml.evaluation import MulticlassClassificationEvaluator
 from pyspark.ml.linalg import Vectors, VectorUDT
-from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
+from pyspark.ml.tuning import CrossValidator, CrossValidatorModel, ParamGridBuilder
 from pyspark.mllib.linalg import Vectors as OldVectors
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -210,17 +211,31 @@ def test_class_indices_for_sparse_losses_and_two_classes(digits):
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_cross_validation_with_two_fits_at_once(digits):
+def test_cross_validation_with_two_fits_at_once(digits, tmp_path):
+    """Around a pipeline, and again out of the files of both validator and model."""
     estimator = classifier(predict_classes=True, frequency="epoch")
     grid = ParamGridBuilder().addGrid(estimator.epochs, [1, 6]).addGrid(estimator.batch_size, [32]).build()
     evaluator = MulticlassClassificationEvaluator(metricName="accuracy")
     validator = CrossValidator(
-        estimator=estimator, estimatorParamMaps=grid, evaluator=evaluator, numFolds=2, parallelism=2, seed=1
-    )
-    fitted = validator.fit(digits)
+        estimator=Pipeline(stages=[estimator]), estimatorParamMaps=grid, evaluator=evaluator, numFolds=2,
+        parallelism=2, seed=1,
+    )  # fmt: skip
+    validator.save(str(tmp_path / "validator"))
+    again = CrossValidator.load(str(tmp_path / "validator"))
+    (stage,) = again.getEstimator().getStages()
+    assert (type(stage), stage.uid, stage.get_config()) == (ElephasEstimator, estimator.uid, estimator.get_config())
+    assert again.getEstimatorParamMaps() == grid
+    fitted = again.fit(digits)
     assert fitted.avgMetrics[1] > fitted.avgMetrics[0]
     assert fitted.avgMetrics[1] > 0.8
-    assert len(fitted.bestModel.training.epoch) == 6
+    assert len(fitted.bestModel.stages[0].training.epoch) == 6
+    fitted.save(str(tmp_path / "fitted"))
+    loaded = CrossValidatorModel.load(str(tmp_path / "fitted"))
+    assert loaded.avgMetrics == fitted.avgMetrics
+    assert type(loaded.bestModel.stages[0]) is ElephasTransformer
+    for one, other in zip(fitted.bestModel.stages[0].weights, loaded.bestModel.stages[0].weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert evaluator.evaluate(loaded.transform(digits)) == evaluator.evaluate(fitted.transform(digits)) > 0.8
     assert_nothing_left()
 
 

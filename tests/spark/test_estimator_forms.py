@@ -31,6 +31,9 @@ def test_a_loaded_estimator_knows_its_classes_by_the_model(tmp_path):
     assert held_classes(load_ml_estimator(str(tmp_path / "e.h5")), model) == 3
     assert held_classes(classifier(nb_classes=5), model) == 5
     assert held_classes(classifier(nb_classes=None), model) == 3
+    binary = dense(outputs=1, activation="sigmoid")
+    binary.compile(loss="binary_crossentropy")
+    assert held_classes(classifier(nb_classes=2), binary) is None
 
 
 EARLY = {"name": "sgd", "lr": 0.5}
@@ -86,6 +89,7 @@ def test_what_is_not_the_form_of_0_3():
         ({"keras_model_config": "model"}, ValueError, "keras_model_config: expected what model.to_json"),
         ({"keras_model_config": 3}, TypeError, "keras_model_config: expected model.to_json"),
         ({"num_workers": 0}, ValueError, "num_workers: expected a whole number >= 1"),
+        ({"featuresCol": []}, ValueError, "expected at least one column in 'featuresCol', got an empty list"),
         ({"outputCol": None}, TypeError, "expected a column's name as 'outputCol', got None"),
     ],
 )
