@@ -91,9 +91,7 @@ _DRAWN: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "amsgrad": st.booleans(),
     },
 }
-_CLIPS = st.sampled_from(
-    [{}, {"clipnorm": 1.5}, {"clipvalue": 0.4}, {"clipnorm": 1.5, "clipvalue": 0.4}, {"global_clipnorm": 0.9}]
-)
+_CLIPS = st.sampled_from([{}, {"clipnorm": 1.5}, {"clipvalue": 0.4}, {"global_clipnorm": 0.9}])
 _DECAY = st.one_of(st.none(), st.floats(0.0, 0.1))
 
 

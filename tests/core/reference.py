@@ -24,7 +24,7 @@ def train(optimizer: Optimizer, weights: np.ndarray, gradients: np.ndarray) -> t
 def _clipped(optimizer: Optimizer, g: np.ndarray) -> np.ndarray:
     bound = optimizer.clipnorm or optimizer.global_clipnorm
     if bound is not None:
-        g = g * min(1.0, bound / max(np.sqrt(np.sum(g * g)), 1e-300))
+        return g * min(1.0, bound / max(np.sqrt(np.sum(g * g)), 1e-300))
     if optimizer.clipvalue is not None:
         return np.clip(g, -optimizer.clipvalue, optimizer.clipvalue)
     return g

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from elephas_fast import SparkModel
-from elephas_fast import optimizers as elephas_optimizers
+from elephas_fast.alias import optimizers as elephas_optimizers
 from elephas_fast.utils.rdd_utils import to_simple_rdd
 from tests.defects.linear import kernel, linear, local_change, random_rows
 
@@ -40,7 +40,7 @@ class Adam:
 
 class Adagrad:
     def __init__(self, width: int) -> None:
-        self.accumulator = np.full(width, 0.1)
+        self.accumulator = np.zeros(width)
 
     def __call__(self, change: np.ndarray, step: int) -> np.ndarray:
         self.accumulator = self.accumulator + change**2
@@ -115,8 +115,12 @@ def test_defect_06_constraints_hold_on_the_server(sc, optimizer):
 
 @pytest.mark.parametrize(
     ("clip", "largest", "length"),
-    [({"clipvalue": 0.01}, 0.01, 0.01 * 2**0.5), ({"clipnorm": 0.01}, 0.01 / 2**0.5, 0.01)],
-    ids=["clipvalue", "clipnorm"],
+    [
+        ({"clipvalue": 0.01}, 0.01, 0.01 * 2**0.5),
+        ({"clipnorm": 0.01}, 0.01 / 2**0.5, 0.01),
+        ({"clipnorm": 0.01, "clipvalue": 0.005}, 0.005, 0.005 * 2**0.5),
+    ],
+    ids=["clipvalue", "clipnorm", "both"],
 )
 def test_defect_06_clips_are_applied(sc, clip, largest, length):
     x, y = np.ones((8, 2), np.float32), np.full(8, 100.0, np.float32)
