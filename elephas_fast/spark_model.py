@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -173,7 +174,7 @@ class SparkModel(EarlierNames):
 
     def get_config(self) -> dict[str, Any]:
         """What ``save`` writes beside the model."""
-        return saving.config_of(self._config, self.parameter_server_mode, self.num_workers)
+        return saving.config_of(self._config, self.parameter_server_mode, self.num_workers, self.server_optimizer)
 
     def fit(self, rdd: Any, *arguments: Any, **options: Any) -> Any:
         """Train on an RDD of ``(x, y)`` or ``(x, y, sample_weight)`` rows; returns a Keras ``History``.
@@ -265,11 +266,12 @@ class SparkModel(EarlierNames):
         values = list(logs.values())
         return values[0] if len(values) == 1 else values
 
-    def save(self, file_name: str, overwrite: bool = False, to_hadoop: bool = False) -> None:
+    def save(self, file_name: str | os.PathLike[str], overwrite: bool = False, to_hadoop: bool = False) -> None:
         """Save model and configuration to a ``.keras`` or ``.h5`` file, which Keras alone can load too.
 
         ``to_hadoop``: ``file_name`` is a path of Spark's Hadoop file systems; so is one with ``://`` in it.
         """
+        file_name = os.fspath(file_name)
         name, config = type(self).__name__, self.get_config()
         if not (to_hadoop or "://" in file_name):
             saving.save(self._master_network, file_name, name, config, overwrite=overwrite)
@@ -351,12 +353,14 @@ _KINDS = {kind.__name__: kind for kind in (SparkModel, AsynchronousSparkModel, S
 
 
 def load_spark_model(
-    file_name: str, from_hadoop: bool = False, *, custom_objects: Mapping[str, Any] | None = None
+    file_name: str | os.PathLike[str], from_hadoop: bool = False, *, custom_objects: Mapping[str, Any] | None = None
 ) -> SparkModel:
-    """The ``SparkModel``, ``AsynchronousSparkModel`` or ``SparkMLlibModel`` that ``save`` wrote to a file.
+    """The ``SparkModel``, ``AsynchronousSparkModel`` or ``SparkMLlibModel`` that ``save`` wrote to a file, whatever the
+    file is called now.
 
     ``from_hadoop``: ``file_name`` is a path of Spark's Hadoop file systems; so is one with ``://`` in it.
     """
+    file_name = os.fspath(file_name)
     if from_hadoop or "://" in file_name:
         with saving.beside(file_name) as local:
             hadoop.download(file_name, local)

@@ -30,10 +30,15 @@ def check_trainable(model: Any, update: str, custom_objects: Mapping[str, Any] |
     describe(model, custom_objects, update=update)  # type: ignore[arg-type]
 
 
-def config_of(config: TrainingConfig, parameter_server_mode: str, num_workers: int | None) -> dict[str, Any]:
-    """The configuration that is saved with a model."""
+def config_of(
+    config: TrainingConfig, parameter_server_mode: str, num_workers: int | None, server_optimizer: Any
+) -> dict[str, Any]:
+    """The configuration that is saved with a model; the server's optimizer as ``Optimizer.to_config`` gives it."""
     saved = {name: getattr(config, name) for name in _SAVED}
-    return {"parameter_server_mode": parameter_server_mode, "num_workers": num_workers, **saved}
+    rule = None if server_optimizer is None else get_optimizer(server_optimizer).to_config()
+    return {
+        "parameter_server_mode": parameter_server_mode, "num_workers": num_workers, **saved, "server_optimizer": rule
+    }  # fmt: skip
 
 
 def save(model: Any, file_name: str, class_name: str, config: Mapping[str, Any], *, overwrite: bool) -> None:
@@ -69,9 +74,9 @@ def load(file_name: str, custom_objects: Mapping[str, Any] | None = None) -> tup
     the file holds no SparkModel.
     """
     path = os.fspath(file_name)
-    suffix = _suffix(path)
     if not os.path.exists(path):
         raise FileNotFoundError(f"file_name: expected a saved model, there is no file {path}")
+    suffix = _content(path)
     text: Any = None
     if suffix == ".h5":
         import h5py
@@ -95,7 +100,11 @@ def load(file_name: str, custom_objects: Mapping[str, Any] | None = None) -> tup
             f"{', '.join(unknown)}",
             stacklevel=3,
         )
-    return load_model(path, custom_objects), str(saved["class_name"]), config
+    if os.path.splitext(path)[1] == suffix:
+        return load_model(path, custom_objects), str(saved["class_name"]), config
+    with beside(f"model{suffix}") as named:  # Keras goes by the name
+        os.symlink(os.path.abspath(path), named)
+        return load_model(named, custom_objects), str(saved["class_name"]), config
 
 
 def _keywords(saved: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -104,6 +113,8 @@ def _keywords(saved: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     rule = saved.get("elephas_optimizer")
     if isinstance(rule, Mapping) and str(rule.get("name")).lower() in _RULES:
         config["elephas_optimizer"] = _server_optimizer(rule)
+    if saved.get("server_optimizer") is not None:
+        config["server_optimizer"] = get_optimizer(saved["server_optimizer"])
     return config, sorted(name for name in saved if name not in config and saved[name] is not None)
 
 
@@ -112,6 +123,17 @@ def _server_optimizer(saved: Mapping[str, Any]) -> Optimizer | None:
     was given: it means none."""
     rule = get_optimizer(saved)
     return None if rule == SGD(learning_rate=0.01) else rule
+
+
+def _content(path: str) -> str:
+    """The suffix for what a file holds."""
+    import h5py
+
+    if h5py.is_hdf5(path):
+        return ".h5"
+    if zipfile.is_zipfile(path):
+        return ".keras"
+    raise ValueError(f"file_name: expected a model that Keras saved, as HDF5 or as a zip archive, got {path}")
 
 
 def _suffix(path: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from elephas_fast import SparkModel, load_spark_model
+from elephas_fast.optimizers import Adagrad
 from tests.spark.conftest import dense_model
 
 
@@ -14,11 +15,17 @@ from tests.spark.conftest import dense_model
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_round_trip(tmp_path, suffix):
     model = dense_model()
-    file = str(tmp_path / f"model{suffix}")
+    file = tmp_path / f"model{suffix}"
     SparkModel(
-        model, mode="hogwild", frequency=5, num_workers=3, batch_size=17, access="relaxed", parameter_server_mode="http"
-    ).save(file)
+        model, mode="hogwild", frequency=5, num_workers=3, batch_size=17, access="relaxed",
+        parameter_server_mode="http",
+        server_optimizer=Adagrad(0.25),
+    ).save(file)  # fmt: skip
     loaded = load_spark_model(file)
+    assert loaded.server_optimizer == Adagrad(0.25)
+    for name in ("model", "model.h5.keras", "model.keras.h5"):
+        (other := tmp_path / name).write_bytes(file.read_bytes())
+        np.testing.assert_array_equal(load_spark_model(str(other)).weights[0], model.get_weights()[0])
     assert (loaded.mode, loaded.frequency, loaded.num_workers, loaded.batch_size) == ("hogwild", 5, 3, 17)
     assert loaded.config.access == "relaxed"
     assert loaded.parameter_server_mode == "http"
@@ -43,6 +50,9 @@ def test_bad_names(tmp_path):
         spark_model.save(str(tmp_path / "model.pkl"))
     with pytest.raises(FileNotFoundError, match="no file"):
         load_spark_model(str(tmp_path / "none.keras"))
+    (tmp_path / "text.h5").write_text("no model")
+    with pytest.raises(ValueError, match=r"as HDF5 or as a zip archive, got .*text.h5"):
+        load_spark_model(tmp_path / "text.h5")
     plain = str(tmp_path / "plain.keras")
     dense_model().save(plain)
     with pytest.raises(ValueError, match="no SparkModel"):
