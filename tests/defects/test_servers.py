@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import psutil
 import pytest
+from pyspark import TaskContext
 
 from elephas_fast import SparkMLlibModel, SparkModel
 from elephas_fast.client import connect
@@ -127,20 +128,29 @@ def test_defect_14_workers_are_told_the_drivers_address(sc):
     """They do not look up their own host's name to find the server: here that leads nowhere."""
 
     def on_a_host_whose_name_means_nothing(rows):
-        def fail(*_):
-            raise OSError("a worker looked up a name")
+        task = TaskContext.get().taskAttemptId()
 
-        saved = {name: getattr(socket, name) for name in ("gethostname", "gethostbyname", "getaddrinfo")}
-        for name in saved:
-            setattr(socket, name, fail)
-        try:
-            yield from rows
-        finally:
-            for name, function in saved.items():
-                setattr(socket, name, function)
+        def fails_in_this_task(look_up):
+            def refuse(*arguments, **keywords):
+                now = TaskContext.get()
+                if now is not None and now.taskAttemptId() == task:
+                    raise OSError("a worker looked up a name")
+                return look_up(*arguments, **keywords)
+
+            return refuse
+
+        for name in ("gethostname", "gethostbyname", "getaddrinfo"):
+            setattr(socket, name, fails_in_this_task(getattr(socket, name)))
+        yield from rows
+
+    def looks_up_after_its_rows(rows):
+        yield len(list(rows))
+        yield socket.gethostbyname(socket.gethostname())  # as Elephas' SocketClient did, once it had its rows
 
     rows = [(np.full(4, i, np.float32), np.float32(1)) for i in range(16)]
     rdd = sc.parallelize(rows, 2).mapPartitions(on_a_host_whose_name_means_nothing)
+    with pytest.raises(Exception, match="a worker looked up a name"):
+        rdd.mapPartitions(looks_up_after_its_rows).collect()
     network = linear(4, rate=0.001)
     history = SparkModel(network, mode="asynchronous", parameter_server_mode="tcp").fit(rdd, epochs=2, verbose=0)
     assert history.updates == 4
