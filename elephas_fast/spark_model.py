@@ -41,6 +41,18 @@ _BY_POSITION = ("batch_size", "verbose", "validation_split", "categorical", "nb_
 _SERVER_MODES = ("http", "socket", "auto", "shm", "ipc", "tcp")
 
 
+def _option(name: str, meaning: str) -> Any:
+    """A property for one field of ``config``, which checks what it is set to."""
+
+    def get(model: SparkModel) -> Any:
+        return getattr(model.config, name)
+
+    def put(model: SparkModel, value: Any) -> None:
+        model._config = model._config.with_options(**{name: value})
+
+    return property(get, put, doc=meaning)
+
+
 class SparkModel(EarlierNames):
     """A compiled Keras model, trained on the partitions of an RDD.
 
@@ -141,25 +153,10 @@ class SparkModel(EarlierNames):
         self._master_network = model
         self._state = None
 
-    @property
-    def mode(self) -> str:
-        """``'synchronous'``, ``'asynchronous'`` or ``'hogwild'``."""
-        return self._config.mode
-
-    @property
-    def frequency(self) -> str | int:
-        """``'epoch'``, ``'batch'`` or a number of batches."""
-        return self._config.frequency
-
-    @property
-    def batch_size(self) -> int:
-        """Rows per batch unless ``fit`` is given another."""
-        return self._config.batch_size
-
-    @property
-    def port(self) -> int | None:
-        """The TCP port asked for, or ``None``."""
-        return self._config.port
+    mode = _option("mode", "``'synchronous'``, ``'asynchronous'`` or ``'hogwild'``.")
+    frequency = _option("frequency", "``'epoch'``, ``'batch'`` or a number of batches.")
+    batch_size = _option("batch_size", "Rows per batch unless ``fit`` is given another.")
+    port = _option("port", "The TCP port asked for, or ``None``.")
 
     @property
     def config(self) -> TrainingConfig:

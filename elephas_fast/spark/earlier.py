@@ -45,6 +45,10 @@ class EarlierNames:
         """``server_optimizer``."""
         return self.server_optimizer
 
+    @optimizer.setter
+    def optimizer(self, optimizer: Any) -> None:
+        self.server_optimizer = optimizer
+
     @property
     def master_optimizer(self) -> Any:
         """The optimizer that ``master_network`` is compiled with."""

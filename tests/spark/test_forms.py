@@ -147,6 +147,11 @@ def test_other_attributes_are_the_models(sc, tmp_path):
     other = dense_model()
     model.set_network(other)
     assert model.master_network is other
+    model.mode, model.frequency, model.batch_size, model.optimizer = "hogwild", "batch", 16, SGD(0.5)
+    assert options(model) == ("hogwild", "batch", 4, 16)
+    assert model.server_optimizer == SGD(0.5)
+    with pytest.raises(ValueError, match="mode: expected"):
+        model.mode = "often"
     with pytest.raises(AttributeError, match="no attribute 'elephant', and neither has its master_network"):
         _ = model.elephant
     bare = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
