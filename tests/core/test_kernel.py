@@ -269,8 +269,11 @@ def test_the_gil_is_released() -> None:
     counter.start()
     try:
         before = progress[0]
-        kernel(scalars(kernel), weights, slots, gradient)
-        moved = progress[0] - before
+        for _ in range(50):  # another process may have the second core for a while
+            kernel(scalars(kernel), weights, slots, gradient)
+            moved = progress[0] - before
+            if moved > 100:
+                break
     finally:
         stop.set()
         counter.join(timeout=10)
