@@ -69,8 +69,8 @@ class Wait(Fault):
 @dataclass(frozen=True)
 class Freeze(Fault):
     """The first attempt of partition 0 freezes its executor and that one's worker before its third push, so that Spark
-    can neither reach nor end it. Once another has begun, it pushes a hundred times a second whatever it is told. The
-    other takes ``seconds`` for its rounds."""
+    can neither reach nor end it. Once another owns the partition, it pushes a hundred times a second for ``seconds``,
+    whatever it is told. The other takes somewhat longer for its rounds."""
 
     seconds: float = 0.0
 
@@ -78,7 +78,7 @@ class Freeze(Fault):
         if partition == 0 and self.once("freeze"):
             self._be_a_zombie()
         elif partition == 0:
-            pause = self.seconds / (EACH - STRUCK + 1)
+            pause = (self.seconds + 10.0) / (EACH - STRUCK + 1)
             watch_pushes(partition, lambda moment, *_: moment == "before" and time.sleep(pause))
 
     def _be_a_zombie(self):
@@ -90,16 +90,15 @@ class Freeze(Fault):
             executor = self.attempts(0)[0].jvm
             for frozen in (executor, parent_of(executor)):
                 os.kill(frozen, signal.SIGSTOP)
-            while len(self.attempts(0)) < 2:
+            while path._store.ledger.generation(path.line) == path.generation:
                 time.sleep(0.01)
-            time.sleep(1.0)  # the other says hello
             refused, until = 0, time.monotonic() + self.seconds
             while time.monotonic() < until:
                 try:
                     honest(path, clock, *arguments, **options)
                 except PushRefused:
                     refused += 1
-                    time.sleep(0.01)
+                time.sleep(0.01)
             Path(self.folder, "refused").write_text(str(refused))
             return honest(path, clock, *arguments, **options)
 
