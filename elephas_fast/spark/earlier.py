@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elephas_fast.spark.forms import EARLY_TRAINING, bind, training
+from elephas_fast.spark.forms import EARLY_TRAINING, TRAINING, bind, training
 from elephas_fast.spark.weight_lists import subtract_params
 from elephas_fast.transport import own_host
 
@@ -28,8 +28,7 @@ class EarlierNames:
         By position: ``nb_epoch, batch_size, verbose, validation_split``. ``num_workers`` holds for this call and later
         ones.
         """
-        names = ("nb_epoch", "batch_size", "verbose", "validation_split")
-        given = training(bind("train", names, arguments, options), {})
+        given = training(bind("train", ("nb_epoch", *TRAINING), arguments, options), {})
         return self.fit(rdd, **{**EARLY_TRAINING, **given})  # type: ignore[attr-defined]
 
     def get_network(self) -> Any:

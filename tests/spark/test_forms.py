@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from elephas_fast import AsynchronousSparkModel, SparkModel, load_spark_model
+from elephas_fast import AsynchronousSparkModel, SparkHFModel, SparkMLlibModel, SparkModel, load_spark_model
 from elephas_fast.enums.frequency import Frequency
 from elephas_fast.enums.modes import Mode
 from elephas_fast.optimizers import SGD, Adagrad, Adam, InverseTimeDecay, adagrad, get
@@ -67,7 +67,30 @@ def test_the_middle_forms():
     model = SparkModel(network, "asynchronous", "epoch", "socket", 2, rule, None, 8)
     assert model.server_optimizer is rule
     assert options(model) == ("asynchronous", "epoch", 2, 8)
-    assert SparkModel(network, elephas_optimizer=rule).server_optimizer is rule
+    model = SparkModel(network, elephas_optimizer=rule)
+    assert model.server_optimizer is rule
+    assert options(model) == ("asynchronous", "epoch", None, 32)
+    assert SparkModel(network, elephas_optimizer=None, mode="synchronous").mode == "synchronous"
+    for optimizer in (rule, None):
+        model = SparkMLlibModel(network, "hogwild", "batch", "http", 2, optimizer, None, 16, 4321)
+        assert options(model) == ("hogwild", "batch", 2, 16)
+        assert (model.server_optimizer, model.custom_objects, model.port) == (optimizer, {}, 4321)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meaning"),
+    [
+        ((None, None, "http", 2), ("asynchronous", "epoch", 2, 32)),
+        ((None, None, None, 2), ("synchronous", "epoch", 2, 32)),
+        ((None, "batch"), ("asynchronous", "batch", None, 32)),
+        ((None, 5), ("asynchronous", 5, None, 32)),
+        (("hogwild", None, None, 2, None, {}, 16), ("hogwild", "epoch", 2, 16)),
+        (("hogwild", None, None, 2, {}, 16), ("hogwild", "epoch", 2, 16)),
+        ((None, None, 16), ("synchronous", "epoch", None, 16)),
+    ],
+)
+def test_forms_with_none_by_position(arguments, meaning):
+    assert options(SparkModel(dense_model(), *arguments)) == meaning
 
 
 def test_the_seventh_form():
@@ -86,7 +109,7 @@ def test_the_seventh_form():
     [
         ((), {}, "SparkModel: expected a compiled Keras model, got none"),
         (("model", "hogwild"), {"mode": "hogwild"}, "SparkModel: expected 'mode' once"),
-        (("model",) * 9, {}, "SparkModel: expected at most 8 arguments"),
+        (("model",) * 10, {}, "SparkModel: expected at most 9 arguments"),
         (("model",), {"nb_epoch": 2, "epochs": 2}, "epochs: expected it once"),
         (("model",), {"elephas": 2}, "unknown keyword of SparkModel 'elephas'"),
     ],
@@ -101,6 +124,27 @@ def test_the_signature_is_todays():
     assert names[:8] == [
         "model", "mode", "frequency", "parameter_server_mode", "num_workers", "custom_objects", "batch_size", "port",
     ]  # fmt: skip
+    seventh = inspect.signature(AsynchronousSparkModel).parameters
+    assert list(seventh)[:6] == ["model", "num_workers", "custom_objects", "batch_size", "mode", "frequency"]
+    assert seventh["mode"].default == "asynchronous"
+    texts = inspect.signature(SparkHFModel).parameters
+    assert list(texts)[7:10] == ["tokenizer", "tokenizer_kwargs", "loader"]
+    assert texts["mode"].default == "synchronous"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "message"),
+    [
+        ("steps_per_epoch", "an epoch is all rows"),
+        ("initial_epoch", "epochs counts those of this call"),
+        ("sample_weight", r"an RDD of \(x, y, sample_weight\) rows"),
+        ("validation_freq", "each epoch is validated"),
+        ("workers", "num_workers says"),
+    ],
+)
+def test_keywords_that_only_keras_has(keyword, message):
+    with pytest.raises(TypeError, match=f"fit: '{keyword}' is of keras.Model.fit, not for an RDD: .*{message}"):
+        SparkModel(dense_model()).fit(None, epochs=1, **{keyword: 2})
 
 
 def test_train_is_fit_with_earlier_defaults(sc, digits):
@@ -127,7 +171,7 @@ def test_train_is_fit_with_earlier_defaults(sc, digits):
     assert outputs.shape == (len(x_test), 10)
     today = SparkModel(dense_model(), mode="synchronous", num_workers=2)
     assert isinstance(today.predict(x_test), list)
-    assert len(today.fit(rdd, 2, 32, 0, 0.1).history["val_loss"]) == 2
+    assert len(today.fit(rdd, 2, 32, False, 0.1).history["val_loss"]) == 2
     with pytest.raises(TypeError, match="fit: expected 'epochs' once"):
         today.fit(rdd, 1, epochs=1)
     classes = model.predict_classes(x_test)
@@ -150,6 +194,8 @@ def test_other_attributes_are_the_models(sc, tmp_path):
     model.mode, model.frequency, model.batch_size, model.optimizer = "hogwild", "batch", 16, SGD(0.5)
     assert options(model) == ("hogwild", "batch", 4, 16)
     assert model.server_optimizer == SGD(0.5)
+    model.weights = [np.ones_like(weight) for weight in model.weights]
+    assert all(np.all(weight == 1) for weight in other.get_weights())
     with pytest.raises(ValueError, match="mode: expected"):
         model.mode = "often"
     with pytest.raises(AttributeError, match="no attribute 'elephant', and neither has its master_network"):
