@@ -85,7 +85,7 @@ class SparkHFModel(TextCalls, SparkModel):
 
     @classmethod
     def _form(cls, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> forms.Construction:
-        return forms.text_construction(cls.__name__, arguments, keywords)
+        return forms.fixed_construction(cls.__name__, forms.TEXTS, "synchronous", arguments, keywords)
 
 
 SparkHFModel.__signature__ = forms.signature(  # type: ignore[attr-defined]

@@ -2,8 +2,7 @@
 
 Networks on scikit-learn's digits, five hyper-parameters, 25 trials of nine epochs, two workers on two cores; losses,
 stopping and votes with an MLP over ten seeds. Losses are those on rows kept for choosing, accuracies those on rows kept
-for the end. What two at once can save is what one leaves idle: Keras feeds the small MLP from a thread that has about
-half as much to do as the one that trains, so that a trial of it keeps 1.4 cores busy.
+for the end.
 """
 
 from __future__ import annotations

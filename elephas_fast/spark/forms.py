@@ -87,23 +87,18 @@ def construction(owner: str, arguments: Sequence[Any], keywords: Mapping[str, An
     return Construction(given.pop("model"), given, compiled, dict(EARLY_TRAINING) if early or fourth else {})
 
 
-def asynchronous_construction(owner: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Construction:
-    """What ``AsynchronousSparkModel(*arguments, **keywords)`` of Elephas 7 means."""
-    given = bind(owner, ASYNCHRONOUS, arguments, keywords)
+def fixed_construction(
+    owner: str, names: Sequence[str], mode: str, arguments: Sequence[Any], keywords: Mapping[str, Any]
+) -> Construction:
+    """What the call of a class means that has had one form only: arguments by their ``names``, ``mode`` unless given.
+
+    Raises ``TypeError`` for arguments that it does not have.
+    """
+    given = bind(owner, names, arguments, keywords)
     if "model" not in given:
         raise TypeError(f"{owner}: expected a compiled Keras model, got none")
     if given.get("mode") is None:
-        given["mode"] = "asynchronous"
-    return Construction(given.pop("model"), given)
-
-
-def text_construction(owner: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Construction:
-    """What ``SparkHFModel(*arguments, **keywords)`` of Elephas 6 means; ``mode`` is 'synchronous' unless given."""
-    given = bind(owner, TEXTS, arguments, keywords)
-    if "model" not in given:
-        raise TypeError(f"{owner}: expected a compiled Keras model, got none")
-    if given.get("mode") is None:
-        given["mode"] = "synchronous"
+        given["mode"] = mode
     return Construction(given.pop("model"), given)
 
 

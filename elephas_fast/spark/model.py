@@ -273,7 +273,7 @@ class AsynchronousSparkModel(SparkModel):
 
     @classmethod
     def _form(cls, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> forms.Construction:
-        return forms.asynchronous_construction(cls.__name__, arguments, keywords)
+        return forms.fixed_construction(cls.__name__, forms.ASYNCHRONOUS, "asynchronous", arguments, keywords)
 
 
 AsynchronousSparkModel.__signature__ = forms.signature(  # type: ignore[attr-defined]

@@ -90,7 +90,8 @@ class Freeze(Fault):
             executor = self.attempts(0)[0].jvm
             for frozen in (executor, parent_of(executor)):
                 os.kill(frozen, signal.SIGSTOP)
-            while path._store.ledger.generation(path.line) == path.generation:
+            deadline = time.monotonic() + 120.0
+            while path._store.ledger.generation(path.line) == path.generation and time.monotonic() < deadline:
                 time.sleep(0.01)
             refused, until = 0, time.monotonic() + self.seconds
             while time.monotonic() < until:

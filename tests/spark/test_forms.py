@@ -16,6 +16,7 @@ from elephas_fast import AsynchronousSparkModel, SparkHFModel, SparkMLlibModel, 
 from elephas_fast.enums.frequency import Frequency
 from elephas_fast.enums.modes import Mode
 from elephas_fast.optimizers import SGD, Adagrad, Adam, InverseTimeDecay, adagrad, get
+from elephas_fast.spark import forms
 from elephas_fast.utils import determine_master, functional_utils
 from elephas_fast.utils.rdd_utils import to_simple_rdd
 from tests.spark.conftest import assert_nothing_left, dense_model
@@ -145,6 +146,12 @@ def test_the_signature_is_todays():
 def test_keywords_that_only_keras_has(keyword, message):
     with pytest.raises(TypeError, match=f"fit: '{keyword}' is of keras.Model.fit, not for an RDD: .*{message}"):
         SparkModel(dense_model()).fit(None, epochs=1, **{keyword: 2})
+
+
+def test_verbose_as_keras_takes_it():
+    for given, meant in (("auto", 1), (True, 1), (False, 0), (2, 2)):
+        found = forms.training({"verbose": given}, {})["verbose"]
+        assert (found, type(found)) == (meant, int)
 
 
 def test_train_is_fit_with_earlier_defaults(sc, digits):

@@ -75,6 +75,29 @@ def test_workers_learn_the_same_as_the_driver(sc):
     assert runs[0].trials.losses() == runs[1].trials.losses()
 
 
+def surroundings_of_a_trial(values):
+    import gc
+    import os
+
+    import keras  # noqa: F401  # from the second trial of a process on it is there before the objective is called
+
+    return {
+        "loss": values["x"], "policy": os.sched_getscheduler(0), "threads": os.environ["TF_NUM_INTRAOP_THREADS"],
+        "frozen": gc.get_freeze_count(),
+    }  # fmt: skip
+
+
+def test_trials_make_room_for_each_other(sc):
+    result = search(surroundings_of_a_trial, SMALL, max_evals=4, seed=1, spark=sc, parallelism=1, verbose=0)
+    found = [document["result"] for document in result.trials.trials]
+    assert {one["policy"] for one in found} == {os.SCHED_BATCH}
+    assert {one["threads"] for one in found} == {"1"}
+    workers = {one["worker"] for one in found}
+    assert len(workers) < len(found), "expected a worker with two trials"
+    assert max(one["frozen"] for one in found) > 100_000
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER, "the driver is left as it is"
+
+
 def test_data_reach_a_worker_once(sc):
     rows = np.random.default_rng(0).normal(size=2_000_000)
 
