@@ -26,9 +26,6 @@ from elephas_fast.tuning.stopping import rule_of
 from elephas_fast.tuning.table import Table
 
 _PLACES: Final = ("workers", "driver")
-_STARTUP: Final = 10
-"""Random trials before TPE learns; hyperopt's 20 are most of a search of ``max_evals``' default. Not a share of
-``max_evals``, so that a resumed search has the same trials as one in one piece."""
 
 
 def search(
@@ -57,7 +54,7 @@ def search(
             ``status`` (hyperopt's), a Keras ``model`` (or its ``to_json()``) with ``weights``, and plain data of its
             own. It may call ``report(epoch, loss)``. It and its data go to each Python worker once.
         space: of hyperopt's ``hp``.
-        algo: 'tpe' (which begins with 10 random trials), 'random', 'anneal', or a ``suggest`` of hyperopt.
+        algo: 'tpe' (which begins with 12 random trials), 'random', 'anneal', or a ``suggest`` of hyperopt.
         max_evals: trials in all, those of ``trials`` included.
         parallelism: trials at once; ``None`` for as many as Spark runs tasks, or one in the driver.
         seed: the same seed gives the same trials at ``parallelism=1`` where the objective's losses are the same, also
@@ -95,7 +92,7 @@ def search(
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose: expected 0, 1 or 2, got {verbose!r}")
     rule = rule_of(stop)
-    walk = Space(space, algo, _STARTUP)
+    walk = Space(space, algo)
     record = Record(trials, walk.labels, keep_models)
     chosen = _seed(seed, record)
     context, session = (None, None) if trials_on == "driver" else _spark(spark)

@@ -18,7 +18,7 @@ def search_here(
     objective: UserTrial, algo: str | Callable[..., Any], max_evals: int, *, trials: Any = None, seed: int = 0
 ) -> hyperopt.Trials:
     """The trials of a search over the objective's own hyper-parameters; adds to ``trials`` if there are any."""
-    space = Space(space_of(objective.template.parameters), algo, startup=20)
+    space = Space(space_of(objective.template.parameters), algo)
     record = Record(trials, space.labels, None)
     loop = Loop(space, record, Limits(max_evals, 1), None, seed, None)
     loop.run(_Here(objective), _Silent())

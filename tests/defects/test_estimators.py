@@ -69,6 +69,12 @@ def test_defect_08_transform_has_any_number_of_classes_and_the_column_asked_for(
     expected = model.predict(np.array([row.features.toArray() for row in rows], np.float32), verbose=0)
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
+    model.layers[-1].bias.assign(np.where(np.arange(12) >= 10, 2.0, 0.0))
+    classes = model.predict(np.array([row.features.toArray() for row in rows], np.float32), verbose=0).argmax(axis=1)
+    assert {10, 11} <= set(classes)
+    indices = transformer(model, ModelType.CLASSIFICATION, predict_classes=True).transform(df).collect()
+    assert [row.prediction for row in indices] == classes.tolist()
+
 
 @pytest.mark.parametrize(("mode", "changes"), [(None, 2), ("asynchronous", 2), ("hogwild", 2), ("synchronous", 1)])
 def test_defect_10_the_estimator_trains_in_the_mode_it_says(spark, mode, changes):

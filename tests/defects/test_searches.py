@@ -31,9 +31,15 @@ def slopes(models: list[Any]) -> list[float]:
     return [float(one.get_weights()[0][0, 0]) for one in models]
 
 
+def files_of_workers(sc: Any) -> set[str]:
+    """The paths in the working directories of Spark's Python workers."""
+    return set(sc.range(4, numSlices=4).flatMap(lambda _: map(os.path.abspath, os.listdir())).collect())
+
+
 def test_defect_26_the_best_models_are_kept_again_and_again(sc, tmp_path, monkeypatch) -> None:
     """Elephas keeps the worst, cannot repeat a search, and its workers write one file in the working directory."""
     monkeypatch.chdir(tmp_path)
+    there = files_of_workers(sc)
     search = HyperParamModel(sc, num_workers=2, seed=4, verbose=0)
     three = slopes(search.best_models(3, model, data, max_evals=5))
     (trials,) = search.compute_trials(model, data, max_evals=5)
@@ -53,3 +59,4 @@ def test_defect_26_the_best_models_are_kept_again_and_again(sc, tmp_path, monkey
     assert runs[0].vals == runs[1].vals
     assert runs[0].losses() == runs[1].losses()
     assert os.listdir(tmp_path) == []
+    assert files_of_workers(sc) == there

@@ -110,7 +110,7 @@ def test_an_attempt_that_spark_has_replaced_is_not_heard_and_ends_nothing():
             return None
 
     record = Record(None, ["kind", "x"], None)
-    loop = Loop(Space(SPACE, "random", 5), record, Limits(1, 1), None, 0, None)
+    loop = Loop(Space(SPACE, "random"), record, Limits(1, 1), None, 0, None)
     loop.run(Twice(), Twice())
     assert answers == [[False] * 8 + [True]]
     assert record.trials.results[0]["losses"] == [(1, 2.0)]
@@ -140,9 +140,9 @@ def test_trials_lost_after_their_beginning_do_not_end_the_search():
             return None
 
     begins = [False, False, True, False, False, True]
-    loop = Loop(Space(SPACE, "random", 5), Record(None, ["kind", "x"], None), Limits(6, 1), None, 0, None)
+    loop = Loop(Space(SPACE, "random"), Record(None, ["kind", "x"], None), Limits(6, 1), None, 0, None)
     loop.run(Lost(begins), Lost([]))
     assert len(loop.record.finished) == 6
-    loop = Loop(Space(SPACE, "random", 5), Record(None, ["kind", "x"], None), Limits(6, 1), None, 0, None)
+    loop = Loop(Space(SPACE, "random"), Record(None, ["kind", "x"], None), Limits(6, 1), None, 0, None)
     with pytest.raises(RuntimeError, match=r"3 trials in a row were lost before they began \(gone\)"):
         loop.run(Lost([True, False, False, False]), Lost([]))

@@ -127,7 +127,7 @@ def test_errors_name_the_users_file_and_line():
 ])  # fmt: skip
 def test_every_distribution_of_hyperopt(name, tmp_path):
     function = from_file(tmp_path, f"def model():\n    return {{{{{name}}}}}\n")
-    space = Space(space_of(template_of(function).parameters), "random", 5)
+    space = Space(space_of(template_of(function).parameters), "random")
     import hyperopt
 
     document = space.suggest(hyperopt.Trials(), 0, 1)
