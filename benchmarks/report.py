@@ -1,6 +1,7 @@
 """Makes `benchmarks/RESULTS.md`, its pictures and the table in the README: `python -m benchmarks.report FILE.json...`.
 
-The files are what `python -m benchmarks NAME --json FILE` saved, one run each; the last run of a suite wins.
+The files are what `python -m benchmarks NAME --json FILE` saved, one run each; the last run of a suite wins. The
+sections of suites that no file is of stay as they are.
 """
 
 from __future__ import annotations
@@ -24,8 +25,13 @@ TITLES = {
     "fit": "fit, end to end",
     "dropin": "A script of Elephas 7.3.0 as it is",
     "search": "Hyper-parameter search",
-    "scaling": "How it grows",
 }
+HEAD = """# Results
+
+Made by `python -m benchmarks.report`; not edited by hand. Medians of interleaved blocks, the lowest and
+the highest block in brackets. Every contender's result is checked before it is timed. Absolute times
+belong to the machine named; ratios are the goals. *Times better* above 1 means ours is better.
+"""
 
 
 @dataclass(frozen=True)
@@ -116,48 +122,43 @@ def conditions(run: Run) -> Iterator[str]:
     yield ""
 
 
-def markdown(runs: dict[str, Run], picture: str) -> str:
-    """The whole report."""
-    text = [
-        "# Results",
-        "",
-        "Made by `python -m benchmarks.report`; not edited by hand. Medians of interleaved blocks, the lowest and",
-        "the highest block in brackets. Every contender's result is checked before it is timed. Absolute times",
-        "belong to the machine named; ratios are the goals. *Times better* above 1 means ours is better.",
-        "",
-        f"![goals reached, as a multiple of the target]({picture})",
-        "",
-    ]
-    for suite, run in runs.items():
-        text += [f"## {TITLES[suite]}", "", *conditions(run), *goal_table(run), *figure_tables(run)]
-    return "\n".join(text)
+def section(suite: str, run: Run) -> str:
+    """All of one suite; its picture is expected beside the text."""
+    picture = [f"![goals reached, as a multiple of the target]({picture_of(suite)})", ""] if run.goals else []
+    return "\n".join([f"## {TITLES[suite]}", "", *conditions(run), *picture, *goal_table(run), *figure_tables(run)])
 
 
-def draw(runs: dict[str, Run], file: Path) -> None:
+def picture_of(suite: str) -> str:
+    return f"goals-{suite}.png"
+
+
+def merged(earlier: str, sections: dict[str, str]) -> str:
+    """The whole report: new sections by suite, and those of an earlier report that there are no new ones of."""
+    known = {part.split("\n", 1)[0]: f"## {part}" for part in earlier.split("\n## ")[1:]}
+    found = [sections.get(suite) or known.get(title, "") for suite, title in TITLES.items()]
+    return "\n".join([HEAD, *(part.rstrip("\n") + "\n" for part in found if part)])
+
+
+def draw(goals: Sequence[dict[str, Any]], title: str, file: Path) -> None:
     """Every goal as a bar: its ratio divided by its target; right of the line is met."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    with_goals = {suite: run for suite, run in runs.items() if run.goals}
-    heights = [len(run.goals) + 2 for run in with_goals.values()]
-    figure, axes = pyplot.subplots(
-        len(with_goals), 1, figsize=(11, 0.26 * sum(heights) + 1), height_ratios=heights, squeeze=False
-    )
-    for axis, (suite, run) in zip(axes[:, 0], with_goals.items(), strict=True):
-        goals = run.goals[::-1]
-        reached = [max(line["ratio"] / line["target"], 1e-3) for line in goals]
-        axis.barh(range(len(goals)), reached, color=["#2a7f62" if line["met"] else "#c1440e" for line in goals])
-        axis.set_yticks(range(len(goals)), [line["goal"] for line in goals], fontsize=7)
-        for place, (line, value) in enumerate(zip(goals, reached, strict=True)):
-            label = f" {line['ratio']:.3g} (target {line['target']:.3g})"
-            axis.text(value, place, label, va="center", fontsize=6)
-        axis.set_xscale("log")
-        axis.axvline(1.0, color="black", linewidth=0.8)
-        axis.set_xlim(0.5 * min(1.0, *reached), 3 * max(1.0, *reached))
-        axis.set_ylim(-0.6, len(goals) - 0.4)
-        axis.set_title(f"{TITLES[suite]}: ratio / target", fontsize=9, loc="left")
+    goals = goals[::-1]
+    figure, axis = pyplot.subplots(figsize=(11, 0.26 * len(goals) + 1))
+    reached = [max(line["ratio"] / line["target"], 1e-3) for line in goals]
+    axis.barh(range(len(goals)), reached, color=["#2a7f62" if line["met"] else "#c1440e" for line in goals])
+    axis.set_yticks(range(len(goals)), [line["goal"] for line in goals], fontsize=7)
+    for place, (line, value) in enumerate(zip(goals, reached, strict=True)):
+        axis.text(value, place, f" {line['ratio']:.3g} (target {line['target']:.3g})", va="center", fontsize=6)
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.axvline(1.0, color="black", linewidth=0.8)
+    axis.set_xlim(0.5 * min(1.0, *reached), 3 * max(1.0, *reached))
+    axis.set_ylim(-0.6, len(goals) - 0.4)
+    axis.set_title(f"{title}: ratio / target", fontsize=9, loc="left")
     figure.tight_layout()
     figure.savefig(file, dpi=110, bbox_inches="tight")
     pyplot.close(figure)
@@ -170,13 +171,16 @@ def main() -> None:
     parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md", help="the file with the table")
     arguments = parser.parse_args()
     runs = read(arguments.files)
-    if any(run.goals for run in runs.values()):
-        draw(runs, arguments.into / "goals.png")
-    (arguments.into / "RESULTS.md").write_text(markdown(runs, "goals.png"))
+    report = arguments.into / "RESULTS.md"
+    for suite, run in runs.items():
+        if run.goals:
+            draw(run.goals, TITLES[suite], arguments.into / picture_of(suite))
+    earlier = report.read_text() if report.exists() else ""
+    report.write_text(merged(earlier, {suite: section(suite, run) for suite, run in runs.items()}))
     if "fit" in runs and showcase.rows(runs["fit"].figures):
         showcase.draw(arguments.into / "fit.png", runs["fit"].figures)
         showcase.rewrite(arguments.readme, runs["fit"].figures)
-    print(arguments.into / "RESULTS.md")
+    print(report)
 
 
 if __name__ == "__main__":
