@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elephas_fast import _core
-from elephas_fast.keras_bridge import local_state, metrics, runtime, steps
+from elephas_fast.keras_bridge import custom_gradients, local_state, metrics, runtime, steps
 from elephas_fast.keras_bridge.class_weight import sample_weights
 from elephas_fast.keras_bridge.generation import use_sampler
 from elephas_fast.keras_bridge.local_state import LaneState, LocalState
@@ -326,6 +326,7 @@ def trainer_for(spec: ModelSpec, threads: int | None = None) -> Trainer:
     _trainers[spec.digest] = trainer
     while len(_trainers) > _CACHED:
         _trainers.popitem(last=False)
+        custom_gradients.release()
     return trainer
 
 

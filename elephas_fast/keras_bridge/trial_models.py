@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elephas_fast.keras_bridge import runtime
+from elephas_fast.keras_bridge import custom_gradients, runtime
 from elephas_fast.keras_bridge.configured import as_config, set_seed, unweighted
 
 
@@ -22,9 +22,7 @@ def prepare(seed: int, threads: int | None) -> None:
     """Seed Python, NumPy, and, where they have been imported, Keras and TensorFlow.
 
     ``threads``: TensorFlow's, in a worker, which also forgets the models of an earlier trial; ``None`` in the driver,
-    whose TensorFlow and models are its user's. In a worker the garbage collector then passes over whatever has outlived
-    the earlier trials, modules and what TensorFlow never frees of a traced model: it is called twice for each trial, by
-    ``clear_session`` and by Spark, and walking through that took half a second after fifty.
+    whose TensorFlow and models are its user's.
     """
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  # what objectives use without a generator of their own
@@ -34,8 +32,9 @@ def prepare(seed: int, threads: int | None) -> None:
         return
     if threads is not None:
         runtime.start(threads, lean=True)
+        custom_gradients.release()
         runtime.keras().utils.clear_session()
-        gc.freeze()
+        _spare_modules()
     set_seed(seed)
 
 
@@ -49,6 +48,13 @@ def _share_cores(threads: int) -> None:
         for thread in os.listdir("/proc/self/task"):
             with contextlib.suppress(OSError):  # it has ended, or a container forbids it
                 os.sched_setscheduler(int(thread), os.SCHED_BATCH, os.sched_param(0))
+
+
+@functools.cache
+def _spare_modules() -> None:
+    """Let the garbage collector pass over what has been imported: ``clear_session`` calls it before each trial and
+    Spark after each, and walking through that takes a quarter of a second."""
+    gc.freeze()
 
 
 def is_model(value: Any) -> bool:

@@ -98,6 +98,29 @@ def test_trials_make_room_for_each_other(sc):
     assert os.sched_getscheduler(0) == os.SCHED_OTHER, "the driver is left as it is"
 
 
+def graphs_after_training(values):
+    import gc
+
+    import keras
+    from tensorflow.python.framework.func_graph import FuncGraph
+
+    gc.collect()
+    graphs = sum(isinstance(one, FuncGraph) for one in gc.get_objects())
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(np.ones((8, 2)), np.ones(8), verbose=0)
+    return {"loss": values["x"], "graphs": graphs}
+
+
+def test_trials_leave_no_graphs_behind(sc):
+    result = search(graphs_after_training, SMALL, max_evals=8, seed=1, spark=sc, parallelism=1, verbose=0)
+    found: dict[str, list[int]] = {}
+    for document in result.trials.trials:
+        found.setdefault(document["result"]["worker"], []).append(document["result"]["graphs"])
+    assert max(len(graphs) for graphs in found.values()) > 2
+    assert all(len(set(graphs)) == 1 for graphs in found.values()), found
+
+
 def test_data_reach_a_worker_once(sc):
     rows = np.random.default_rng(0).normal(size=2_000_000)
 
