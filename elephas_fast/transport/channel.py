@@ -12,7 +12,15 @@ from typing import Any, Final
 import zmq
 
 from elephas_fast.transport.curve import as_client
-from elephas_fast.transport.sockets import Frame, TransportError, check_scheme, configure, contexts, send
+from elephas_fast.transport.sockets import (
+    Frame,
+    TransportError,
+    check_scheme,
+    configure,
+    contexts,
+    send,
+    send_heartbeats,
+)
 
 _EVENT: Final = struct.Struct("=Hi")  # what a monitor sends first (zmq_socket_monitor(3))
 _SEVERAL: Final = 4
@@ -53,6 +61,7 @@ class Channel:
         assert self._context is not None
         self._socket = socket = self._context.socket(zmq.DEALER)
         configure(socket)
+        send_heartbeats(socket)
         socket.setsockopt(zmq.IDENTITY, self._name)
         socket.setsockopt(zmq.RECONNECT_IVL, 50)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)

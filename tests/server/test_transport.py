@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import psutil
 import pytest
 
 from elephas_fast.transport import Channel, Listener, TransportError
@@ -314,6 +316,49 @@ def test_a_peer_stays_the_same_peer_when_its_connection_is_cut(half: bool, nothi
             assert wait_until(lambda number=number: proxy.connections > number, WAIT)  # type: ignore[misc]
         assert len(echo.peers) == 1
         channel.close()
+
+
+SILENT = """
+import sys
+from elephas_fast.transport import Channel, sockets
+
+sockets._HEARTBEAT_MS, sockets._GIVEN_UP_AFTER_MS = 200, 1000
+channel = Channel(sys.argv[1])
+for line in sys.stdin:
+    answer = None
+    while answer is None:  # what was sent to a connection that is gone is lost; clients say it again
+        channel.send([line.encode()], 10.0)
+        answer = channel.receive(1.0)
+    print(bytes(answer[0]).decode(), end="", flush=True)
+channel.close()
+"""
+
+
+def test_a_connection_whose_client_is_silent_is_given_up_and_comes_back(nothing_left: None) -> None:
+    """The client says at its beginning for how long the listener has to wait; an idle one that lives says something."""
+
+    def held(port: int) -> int:
+        found = psutil.Process().net_connections("tcp")
+        return sum(one.status == psutil.CONN_ESTABLISHED and one.laddr.port == port for one in found)
+
+    with Echo("tcp") as echo:
+        port = int(echo.endpoint.rpartition(":")[2])
+        command = [sys.executable, "-c", SILENT, echo.endpoint]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as client:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            client.stdin.write("first\n")
+            assert client.stdout.readline() == "first\n"
+            time.sleep(2.0)
+            assert held(port) == 1
+            client.send_signal(signal.SIGSTOP)
+            assert wait_until(lambda: held(port) == 0, 10.0)
+            client.send_signal(signal.SIGCONT)
+            client.stdin.write("second\n")
+            assert client.stdout.readline() == "second\n"
+            client.stdin.close()
+            assert client.wait(10) == 0
+        assert len(echo.peers) == 1
 
 
 def test_the_library_s_threads_end_with_the_last_socket() -> None:
