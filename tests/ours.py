@@ -1,7 +1,7 @@
 """Which processes, sockets and shared memory this run of the tests answers for: all of the machine's, or, where
-pytest-xdist runs several workers beside each other, those of this worker.
+several run beside each other, workers of pytest-xdist or files of the soak, those of this one.
 
-What a worker starts inherits its environment, so that an orphan is known by it too.
+What it starts inherits its environment, so that an orphan is known by it too.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-_MARKS: Final = ("PYTEST_XDIST_TESTRUNUID", "PYTEST_XDIST_WORKER")
+SOAK_FILE: Final = "ELEPHAS_FAST_SOAK_FILE"
+_MARKS: Final = ("PYTEST_XDIST_TESTRUNUID", "PYTEST_XDIST_WORKER", SOAK_FILE)
 
 
 def processes() -> frozenset[int]:
     """The live processes this run answers for."""
     everybody = {int(entry) for entry in os.listdir("/proc") if entry.isdigit()}
-    if not _is_a_worker():
+    marks = _marks()
+    if not marks:
         return frozenset(everybody)
-    marks = {f"{name}={os.environ[name]}".encode() for name in _MARKS}
     return frozenset(pid for pid in everybody if pid == os.getpid() or marks <= _environment(pid))
 
 
 def sockets() -> set[str]:
     """Names of this package's Unix sockets that ``processes`` hold."""
     rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines() if "elephas_fast" in line]
-    if rows and _is_a_worker():
+    if rows and _marks():
         held = _opened(processes())
         rows = [row for row in rows if f"socket:[{row[6]}]" in held]
     return {row[-1] for row in rows}
@@ -36,15 +37,16 @@ def sockets() -> set[str]:
 def shared_memory() -> set[str]:
     """Names in ``/dev/shm``, without those that only other workers use; one that nobody uses any more counts."""
     names = set(os.listdir("/dev/shm"))
-    if names and _is_a_worker():
+    if names and _marks():
         ours = processes()
         others = {int(entry) for entry in os.listdir("/proc") if entry.isdigit()} - ours
         names -= _shared_by(others) - _shared_by(ours)
     return names
 
 
-def _is_a_worker() -> bool:
-    return all(name in os.environ for name in _MARKS)
+def _marks() -> set[bytes]:
+    """What tells this run's processes from those of others beside it, in their environments."""
+    return {f"{name}={os.environ[name]}".encode() for name in _MARKS if name in os.environ}
 
 
 def _environment(pid: int) -> set[bytes]:

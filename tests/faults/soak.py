@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
+
+from tests.ours import SOAK_FILE
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
@@ -37,7 +40,7 @@ def run(name: str, stop_at: float) -> dict[str, Any]:
     numbers = MEMORY.with_name(f"soak-{Path(name).stem}.json")
     numbers.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", str(TESTS / name), "--soak", "--injected", str(numbers)]
-    with subprocess.Popen(command, cwd=ROOT) as tests:
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, SOAK_FILE: name}) as tests:
         try:
             end = {0: "passed", 5: "passed"}.get(tests.wait(stop_at - began), "failed")
         except subprocess.TimeoutExpired:
