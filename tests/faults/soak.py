@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=120.0, help="of all files together; default 120")
     parser.add_argument("--again", action="store_true", help="run all files, also those that have passed")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would its tests
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
     MEMORY.parent.mkdir(exist_ok=True)
     done: dict[str, Any] = {} if arguments.again or not MEMORY.exists() else json.loads(MEMORY.read_text())
     stop_at = time.monotonic() + 60.0 * arguments.minutes
