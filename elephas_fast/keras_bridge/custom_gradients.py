@@ -1,15 +1,18 @@
 """Gradients that TensorFlow keeps for good, and with them every model that was ever traced.
 
-``tf.custom_gradient``, of which Keras' softmax and its losses are made, registers a function under a new name each
-time it is traced. The function holds the graph it was traced in, the registry holds the function, and nothing ever
-leaves the registry: a process that trains one model after the other grows by megabytes with each.
+``tf.custom_gradient``, which the traced training and test steps of a Keras classifier contain, registers a function
+under a new name each time it is traced. The function holds the graph it was traced in, the registry holds the function,
+and nothing ever leaves the registry: a process that trains one model after the other grows by megabytes with each.
 """
 
 from __future__ import annotations
 
+import threading
 import weakref
 from types import FunctionType
 from typing import Any
+
+_lock = threading.Lock()
 
 
 def release() -> int:
@@ -22,15 +25,16 @@ def release() -> int:
 
     registry: dict[str, dict[str, Any]] = getattr(gradient_registry, "_registry", {})
     found = 0
-    for name, entry in list(registry.items()):
-        function = entry.get("type")
-        graph = _graph_of(function) if name.startswith("CustomGradient-") else None
-        if graph is None:
-            continue
-        graph._elephas_fast_gradients = [*getattr(graph, "_elephas_fast_gradients", ()), function]
-        entry["type"] = weakref.proxy(function)
-        weakref.finalize(function, registry.pop, name, None)
-        found += 1
+    with _lock:
+        for name, entry in list(registry.items()):
+            function = entry.get("type")
+            graph = _graph_of(function) if name.startswith("CustomGradient-") else None
+            if graph is None:
+                continue
+            graph._elephas_fast_gradients = [*getattr(graph, "_elephas_fast_gradients", ()), function]
+            entry["type"] = weakref.proxy(function)
+            weakref.finalize(function, registry.pop, name, None)
+            found += 1
     return found
 
 

@@ -94,7 +94,7 @@ class Space:
 def _suggest_of(algo: str | Callable[..., Any]) -> Callable[..., Any]:
     """hyperopt's function for a name. Of n trials TPE takes ``0.75 sqrt(n)`` to be good, four of 25. By hyperopt's own
     0.25 it is one until there are 17, and two of 25, where Bergstra et al. (Algorithms for Hyper-Parameter
-    Optimization, 2011, section 4) took 15 %."""
+    Optimization, 2011, section 4) take a quantile of all."""
     if callable(algo):
         return algo
     if algo == "tpe":

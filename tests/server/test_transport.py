@@ -345,19 +345,22 @@ def test_a_connection_whose_client_is_silent_is_given_up_and_comes_back(nothing_
         port = int(echo.endpoint.rpartition(":")[2])
         command = [sys.executable, "-c", SILENT, echo.endpoint]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as client:
-            assert client.stdin is not None
-            assert client.stdout is not None
-            client.stdin.write("first\n")
-            assert client.stdout.readline() == "first\n"
-            time.sleep(2.0)
-            assert held(port) == 1
-            client.send_signal(signal.SIGSTOP)
-            assert wait_until(lambda: held(port) == 0, 10.0)
-            client.send_signal(signal.SIGCONT)
-            client.stdin.write("second\n")
-            assert client.stdout.readline() == "second\n"
-            client.stdin.close()
-            assert client.wait(10) == 0
+            try:
+                assert client.stdin is not None
+                assert client.stdout is not None
+                client.stdin.write("first\n")
+                assert client.stdout.readline() == "first\n"
+                time.sleep(2.0)
+                assert held(port) == 1
+                client.send_signal(signal.SIGSTOP)
+                assert wait_until(lambda: held(port) == 0, 10.0)
+                client.send_signal(signal.SIGCONT)
+                client.stdin.write("second\n")
+                assert client.stdout.readline() == "second\n"
+                client.stdin.close()
+                assert client.wait(10) == 0
+            finally:
+                client.kill()  # a stopped one would be waited for
         assert len(echo.peers) == 1
 
 
