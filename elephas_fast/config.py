@@ -56,7 +56,7 @@ class TrainingConfig:
     validation_split: float = _option(0.0, "fraction of each partition's last rows kept for validation, in [0, 1)")
     shuffle: bool = _option(True, "shuffle the rows of a partition before each epoch")
     class_weight: Mapping[int, float] | None = _option(None, "weight of each class in the loss")
-    seed: int | None = _option(None, "seed of shuffling and dropout; None draws one")
+    seed: int | None = _option(None, "seed of shuffling and dropout; None draws one from Python's random")
     verbose: int = _option(1, "0 nothing, 1 a live progress bar, 2 one line per epoch")
     server_timeout: float = _option(120.0, "seconds without an answer after which the server counts as lost")
     straggler_timeout: float = _option(1800.0, "seconds a worker waits for others at a round's gate before it fails")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
 import threading
 import warnings
@@ -170,12 +171,15 @@ def checkpoints_of(
 
 
 def begin(config: TrainingConfig, checkpoints: Checkpoints | None) -> tuple[Reached, Snapshot | None]:
-    """Where a fit begins: at its beginning, or with ``resume`` where the newest checkpoint says."""
+    """Where a fit begins: at its beginning, or with ``resume`` where the newest checkpoint says.
+
+    A seed that was not given comes from Python's generator, as Keras' own do: ``keras.utils.set_random_seed`` sets it.
+    """
     if checkpoints is not None and config.resume:
         found = checkpoints.newest()
         if found is not None:
             return found
-    seed = config.seed if config.seed is not None else int(np.random.SeedSequence().generate_state(1)[0] >> 1)
+    seed = config.seed if config.seed is not None else random.getrandbits(31)
     return Reached(seed=seed), None
 
 

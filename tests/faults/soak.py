@@ -1,8 +1,9 @@
-"""The long form of the fault suite: ``python -m tests.faults.soak [--minutes N] [--again]``.
+"""The long form of the fault suite: ``python -m tests.faults.soak [FILE ...] [--minutes N] [--again]``.
 
 Runs the files of this folder and those of `OTHERS` with ``--soak``, two at a time, and ends whatever still runs when
 ``--minutes`` have passed. What has passed is remembered in build/soak.json, so that the next call goes on with what
-has not; ``--again`` forgets it. The numbers stand in docs/reliability.md afterwards.
+has not; ``--again`` forgets it, and files that are named run again whatever they came to. The numbers stand in
+docs/reliability.md afterwards.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ def put(text: str, between: str) -> str:
 def main() -> None:
     """Run what has not been run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", metavar="FILE", help="below tests/, as faults/test_crowds.py; default all")
     parser.add_argument("--minutes", type=float, default=120.0, help="of all files together; default 120")
     parser.add_argument("--again", action="store_true", help="run all files, also those that have passed")
     arguments = parser.parse_args()
@@ -89,8 +91,10 @@ def main() -> None:
     done: dict[str, Any] = {} if arguments.again or not MEMORY.exists() else json.loads(MEMORY.read_text())
     stop_at = time.monotonic() + 60.0 * arguments.minutes
     names = [*OTHERS, *sorted(f"faults/{file.name}" for file in Path(__file__).parent.glob("test_*.py"))]
+    if unknown := set(arguments.files).difference(names):
+        parser.error(f"FILE: expected some of {', '.join(names)}; got {', '.join(sorted(unknown))}")
+    left = arguments.files or [name for name in names if done.get(name, {}).get("end") != "passed"]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        left = [name for name in names if done.get(name, {}).get("end") != "passed"]
         running = {pool.submit(run, name, stop_at): name for name in left}
         for one in as_completed(running):
             done[running[one]] = one.result()

@@ -81,6 +81,7 @@ def kill(cluster: ParameterCluster) -> None:
 
 
 @pytest.mark.parametrize(("transport", "mode"), WAYS)
+@pytest.mark.timeout(7200)
 def test_random_kills(transport: str, mode: str, how_many: HowMany, injected: Injected) -> None:
     kills = how_many(30, 1700)
     moments = random.Random(f"{transport} {mode}")
@@ -101,6 +102,7 @@ def test_random_kills(transport: str, mode: str, how_many: HowMany, injected: In
         injected(kills_of_the_server=cluster.faults["restarted"], pushes=total, lost=0, doubled=0)
 
 
+@pytest.mark.timeout(7200)
 def test_random_kills_while_a_server_writes_hogwild(how_many: HowMany, injected: Injected) -> None:
     """What a killed hogwild server was writing may be there in part; it is counted, and nothing else is amiss."""
     kills = how_many(20, 1500)

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from tensorflow.keras import Input, optimizers
 from tensorflow.keras.layers import Dense, Dropout
 from tensorflow.keras.models import Sequential
-from tensorflow.keras.utils import to_categorical
+from tensorflow.keras.utils import set_random_seed, to_categorical
 
 from elephas.ml_model import ElephasEstimator
 from elephas.utils.model_utils import argmax
@@ -47,6 +47,7 @@ def frame(spark, x, y):
 if __name__ == "__main__":
     spark = SparkSession.builder.appName("Digits_Pipeline").master("local[2]").getOrCreate()
     x_train, y_train, x_test, y_test = load_data()
+    set_random_seed(3)
 
     string_indexer = StringIndexer(inputCol="word", outputCol="label")
     scaler = StandardScaler(inputCol="pixels", outputCol="features", withStd=True, withMean=True)

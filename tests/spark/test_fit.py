@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 
@@ -55,6 +56,21 @@ def test_same_synchronous_result_whatever_the_transport(sc, digits):
         weights.append(model.get_weights())
     for one, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_keras_own_seed_repeats_a_fit(sc, digits):
+    x, y, _, _ = digits
+    rdd = to_simple_rdd(sc, x, y)
+
+    def trained(seed):
+        model = dense_model()
+        keras.utils.set_random_seed(seed)
+        SparkModel(model, mode="synchronous", num_workers=2).fit(rdd, epochs=1, verbose=0)
+        return np.concatenate([w.ravel() for w in model.get_weights()])
+
+    first = trained(5)
+    np.testing.assert_array_equal(trained(5), first)
+    assert np.any(trained(6) != first)
 
 
 def test_synchronous_is_the_mean_of_local_training(sc):
