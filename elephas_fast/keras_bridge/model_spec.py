@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import importlib
 import inspect
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -15,6 +12,7 @@ from typing import Any, Literal
 from elephas_fast.input_spec import InputSpec
 from elephas_fast.keras_bridge import custom_objects as user_objects
 from elephas_fast.keras_bridge import private, runtime
+from elephas_fast.keras_bridge.digest import digest_of
 from elephas_fast.keras_bridge.structure import structure_of
 from elephas_fast.keras_bridge.weights import layout_of
 from elephas_fast.layout import Layout
@@ -77,8 +75,7 @@ def describe(model: Any, custom_objects: Mapping[str, Any] | None = None, *, upd
     rebuilt = rebuild(spec)
     _check_vocabularies(model, rebuilt)
     structure = structure_of(rebuilt)
-    compiled = json.dumps(_unnamed_optimizer(compile_config), default=repr, sort_keys=True)
-    digest = _digest(text, compiled, layout.to_json(), objects)
+    digest = digest_of(rebuilt, structure, configuration, compile_config, layout, objects)
     return ModelSpec(text, compile_config, objects, layout.to_json(), structure.inputs, structure.outputs, digest)
 
 
@@ -206,26 +203,3 @@ def _first_line(error: BaseException) -> str:
     """The cause in one line: Keras puts it after the configuration it could not read."""
     text = str(error).rsplit("Exception encountered:", 1)[-1].strip().splitlines()
     return text[0].rstrip(".") if text else type(error).__name__
-
-
-def _unnamed_optimizer(compile_config: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Without the optimizer's name: Keras numbers them, so that no two models in a process would be alike."""
-    optimizer = (compile_config or {}).get("optimizer")
-    if compile_config is None or not isinstance(optimizer, Mapping) or "config" not in optimizer:
-        return compile_config
-    settings = {key: value for key, value in optimizer["config"].items() if key != "name"}
-    return {**compile_config, "optimizer": {**optimizer, "config": settings}}
-
-
-def _digest(*parts: Any) -> str:
-    """Equal for equal content; unique where a custom object's content cannot be told."""
-    *texts, objects = parts
-    state = hashlib.blake2b(digest_size=16)
-    for text in texts:
-        state.update(text.encode() + b"\0")
-    if objects:
-        try:
-            state.update(importlib.import_module("cloudpickle").dumps(sorted(objects.items())))
-        except Exception:  # not installed, or an object that does not pickle
-            state.update(uuid.uuid4().bytes)
-    return state.hexdigest()

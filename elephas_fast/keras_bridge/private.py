@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -44,6 +45,15 @@ def metric_results(model: Any) -> dict[str, Any]:
         return dict(model.get_metrics_result())
     except ValueError:  # raised by the container of compiled metrics, which is not built
         return {}
+
+
+def build_metrics(model: Any, y: Any, y_pred: Any) -> None:
+    """Build the container of compiled metrics for targets and outputs like these symbolic tensors; where it cannot, or
+    this Keras has another, the first batch does."""
+    container = getattr(model, "_compile_metrics", None)
+    if container is not None and not container.built:
+        with contextlib.suppress(Exception):  # the same from the first batch is reported with its reason
+            container.build(y, y_pred)
 
 
 def calls_with_training(model: Any) -> bool:

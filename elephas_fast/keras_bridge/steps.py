@@ -132,6 +132,7 @@ class StepFunction:
             return _Traced(one, None, None, not self._own)
         tf = runtime.tensorflow()
         specs = signature.tensor_specs()
+        self._build_metrics(signature)
         call = tf.function(one, autograph=False, jit_compile=self._model.jit_compile).get_concrete_function(*specs)
         as_metrics = not self._own or _names(call.structured_outputs) == set(private.metric_results(self._model))
 
@@ -146,6 +147,14 @@ class StepFunction:
 
         lazy = tf.function(loop, autograph=False, input_signature=[tf.TensorSpec((), tf.int32), *specs])
         return _Traced(call, lazy, private.flat_call(call), as_metrics)
+
+    def _build_metrics(self, signature: Signature) -> None:
+        """Let the compiled metrics make their variables now: TensorFlow traces a function that makes some twice."""
+        tensor, outputs = runtime.keras().KerasTensor, getattr(self._model, "outputs", None)
+        if outputs and signature.y and not _overrides(self._model, "train_step", "test_step", "compute_metrics"):
+            targets = [tensor((None, *shape), dtype) for dtype, shape in signature.y]
+            pack = self._structure.pack_outputs
+            private.build_metrics(self._model, pack(targets), pack(outputs))
 
     def _nest(self, signature: Signature, flat: tuple[Any, ...]) -> Any:
         structure = self._structure

