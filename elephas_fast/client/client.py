@@ -195,7 +195,8 @@ class Client:
         outbox = None
         if self._segment is not None:
             assert self._lifeline is not None
-            self._lifeline.introduce(self._line, self._generation)
+            if not self._lifeline.introduce(self._line, self._generation):
+                self._lifeline = follow(self._address, self._lifeline, self._line, self._generation)
             self._store = ParameterStore.attach(
                 self._segment,
                 self.settings.optimizer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,13 +51,17 @@ def follow(address: Address, lifeline: Lifeline | None, line: int, generation: i
     endpoint = address.endpoint("shm")
     if lifeline is None or endpoint is None:
         return lifeline
-    given = receive(endpoint, address.key, _PATIENCE)
-    if given is None:
-        return lifeline
-    os.close(given[0])
-    lifeline.close()
-    given[1].introduce(line, generation)
-    return given[1]
+    deadline = time.monotonic() + _PATIENCE
+    while (left := deadline - time.monotonic()) > 0:
+        given = receive(endpoint, address.key, left)
+        if given is None:
+            break
+        os.close(given[0])
+        if given[1].introduce(line, generation):
+            lifeline.close()
+            return given[1]
+        given[1].close()
+    return lifeline
 
 
 def _is_near(address: Address) -> bool:

@@ -21,6 +21,7 @@ _NONCE: Final = 32
 _TIMEOUT: Final = 2.0  # of the server, which serves nobody else meanwhile
 _PATIENCE: Final = 10.0  # of a client, whose server may be busy with a large update
 _AGAIN: Final = 0.05
+_REFUSED: Final = b"\0"  # in place of a proof; without it a server that refuses looks like one that is killed
 _OWNER: Final = struct.Struct("<QQ")
 SCHEME: Final = "shm://"
 
@@ -44,9 +45,13 @@ class Lifeline:
         """The descriptor to poll."""
         return self._connection.fileno()
 
-    def introduce(self, line: int, generation: int) -> None:
-        """The client's ledger line and generation, to the server."""
-        self._connection.sendall(_OWNER.pack(line, generation))
+    def introduce(self, line: int, generation: int) -> bool:
+        """The client's ledger line and generation, to the server; ``False`` where it has gone."""
+        try:
+            self._connection.sendall(_OWNER.pack(line, generation))
+        except ConnectionError:
+            return False
+        return True
 
     def still_there(self) -> bool:
         """Read what has come (the introduction, kept in ``owner``); ``False`` at the end of the connection."""
@@ -98,6 +103,8 @@ class Handover:
             peer.sendall(nonce)
             answer = _receive_exactly(peer, 2 * _NONCE, deadline)
             if not hmac.compare_digest(answer[:_NONCE], _proof(self._key, b"client", nonce)):
+                with contextlib.suppress(OSError):
+                    peer.sendall(_REFUSED)
                 raise PermissionError("peer does not know the key")
             socket.send_fds(peer, [_proof(self._key, b"server", answer[_NONCE:])], [self._fd])
             peer.setblocking(False)
@@ -121,8 +128,8 @@ def receive(endpoint: str, key: bytes, patience: float = 0.0) -> tuple[int, Life
     """The taking side: ``(descriptor, connection to keep open)``.
 
     ``None`` where there is no such listener, which is what a process on another host sees, and what one sees for up to
-    a second while a server that was killed is followed by another: with ``patience`` it is asked again for as many
-    seconds. Raises ``PermissionError`` where there is one but it, or we, do not know the key.
+    a second while a server that was killed, be it amid its answer, is followed by another: with ``patience`` it is
+    asked again for as many seconds. Raises ``PermissionError`` where there is one but it, or we, do not know the key.
     """
     deadline = time.monotonic() + patience
     while (given := _receive(endpoint, key)) is None and time.monotonic() < deadline:
@@ -146,6 +153,8 @@ def _receive(endpoint: str, key: bytes) -> tuple[int, Lifeline] | None:
         try:
             proof, fds, _, _ = socket.recv_fds(connection, _NONCE, 1)
         except OSError:
+            return None
+        if not proof:  # it has gone amid the answer
             return None
         for fd in fds[1:]:
             os.close(fd)

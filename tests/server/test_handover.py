@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 import secrets
@@ -12,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 
@@ -116,6 +116,15 @@ def test_a_client_that_introduces_itself_twice_is_no_client(giver: Giver) -> Non
     os.close(given[0])
 
 
+def test_a_server_that_has_gone_is_told_from_one_that_knows_its_client() -> None:
+    ours, theirs = socket.socketpair()
+    lifeline = Lifeline(ours)
+    assert lifeline.introduce(1, 1)
+    theirs.close()
+    assert not lifeline.introduce(1, 1)
+    lifeline.close()
+
+
 def test_several_may_have_it(giver: Giver) -> None:
     given = [receive(giver.endpoint, KEY) for _ in range(5)]
     for one in given:
@@ -183,7 +192,7 @@ def test_a_peer_that_talks_otherwise_gets_nothing_and_delays_little(giver: Giver
                 data, fds = data + part, fds + more
                 if not part:
                     break
-            assert len(data) <= 32
+            assert len(data) <= 32 + 1  # a nonce, and that it was refused
             assert fds == []
             assert time.monotonic() - began < 3.0
     given = receive(giver.endpoint, KEY)
@@ -199,7 +208,7 @@ def test_a_peer_that_talks_byte_by_byte_is_not_waited_for_longer(giver: Giver) -
     with raw(giver.endpoint) as connection:
         began = time.monotonic()
         sent = 0
-        with suppress(OSError):
+        with contextlib.suppress(OSError):
             while sent < 63:
                 connection.sendall(b"x")
                 sent += 1
@@ -246,6 +255,42 @@ def test_an_impostor_s_file_is_refused() -> None:
     server.close()
     for fd in fds:
         os.close(fd)
+
+
+@pytest.mark.fault(8)
+def test_a_server_that_is_killed_amid_its_answer_is_asked_again() -> None:
+    """At whatever byte it went, the one that follows under its name is waited for."""
+    endpoint, fd = new_name(), memfd(b"weights")
+
+    def killed_after(sent: int) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+            server.bind("\0" + endpoint.removeprefix("shm://"))
+            server.listen()
+            ready.set()
+            peer, _ = server.accept()
+            peer.sendall(bytes(sent))
+            if sent == 32:
+                peer.recv(64)
+            peer.close()
+        with contextlib.closing(Handover(endpoint, fd, KEY)) as following:
+            assert select.select([following.fileno()], [], [], 10)[0]
+            lifelines.append(following.accept())
+
+    for sent in (0, 1, 31, 32):
+        lifelines: list[Lifeline | None] = []
+        ready = threading.Event()
+        thread = threading.Thread(target=killed_after, args=(sent,))
+        thread.start()
+        assert ready.wait(10)
+        given = receive(endpoint, KEY, 10.0)
+        thread.join(20)
+        assert given is not None
+        assert os.pread(given[0], 100, 0) == b"weights"
+        os.close(given[0])
+        for lifeline in (given[1], *lifelines):
+            assert lifeline is not None
+            lifeline.close()
+    os.close(fd)
 
 
 @pytest.mark.usefixtures("hurried")
