@@ -5,6 +5,7 @@ They are kept in ``build/``, so that only the first use after a change takes lon
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import importlib.resources
 import importlib.util
@@ -67,9 +68,12 @@ def _built(kind: str, target: str) -> Path:
         f"-DPython_EXECUTABLE={sys.executable}", f"-DCYTHON_EXECUTABLE={tools['cython']}",
         f"-DCMAKE_MODULE_PATH={importlib.resources.files('cython_cmake') / 'cmake'}", f"-DELEPHAS_SANITIZE={kind}",
     ]  # fmt: skip
-    for command in (configure, [tools["cmake"], "--build", folder, "--target", target]):
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=_BUILD_SECONDS)
-        assert done.returncode == 0, done.stdout + done.stderr
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # processes of pytest-xdist would write the same files at once
+        for command in (configure, [tools["cmake"], "--build", folder, "--target", target]):
+            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=_BUILD_SECONDS)
+            assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 

@@ -45,9 +45,9 @@ def test_example(name, tmp_path):
 def test_hyper_parameters_as_elephas_had_them(tmp_path):
     command = [sys.executable, "-m", "elephas_fast", str(EXAMPLES / "hyperparam.py")]
     out = fresh_process.run(command, tmp_path, timeout=500)
-    best, together = accuracies(out)
+    best, together = accuracies(out)  # of one search and of another, with eight trials each
     assert best >= 0.85, out
-    assert together >= best - 0.03, out
+    assert together >= 0.85, out
     assert len(out.splitlines()) == 2 * (8 + 2) + 2, out
     assert not list(tmp_path.rglob("*.py")), "no file is written"
 
