@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.ours.kernels import prepare
+from benchmarks.ours.kernels import Memory, prepare
 from benchmarks.rules import RULES
 
 
 @pytest.mark.parametrize("n", [100_000, 1_000_000])
 @pytest.mark.parametrize("rule", RULES)
 def test_apply(benchmark: Any, rule: str, n: int) -> None:
-    weights, apply = prepare("ours", rule, n, 1)
-    expected, numpy_apply = prepare("numpy", rule, n, 1)
+    weights, apply = prepare("ours", Memory(), rule, n, 1)
+    expected, numpy_apply = prepare("numpy", Memory(), rule, n, 1)
     for _ in range(3):
         apply()
         numpy_apply()

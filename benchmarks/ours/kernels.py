@@ -26,11 +26,34 @@ def aligned(values: np.ndarray) -> np.ndarray:
     return copy
 
 
-def ours(rule: str, weights: np.ndarray, gradient: np.ndarray, threads: int) -> Callable[[], object]:
+class Memory:
+    """Vectors of a process that all kinds of contenders use in turn, because where in memory a vector lies can double
+    the time that its bytes take. Each is made when first asked for, and all are given back when another length is.
+    """
+
+    def __init__(self) -> None:
+        self._vectors: dict[str, np.ndarray] = {}
+
+    def take(self, name: str, values: np.ndarray) -> np.ndarray:
+        """``values``, copied into the vector of that name, which begins on a multiple of 64 bytes."""
+        if any(len(vector) != len(values) for vector in self._vectors.values()):
+            self._vectors.clear()
+        if name not in self._vectors:
+            self._vectors[name] = aligned(values)
+        else:
+            self._vectors[name][:] = values
+        return self._vectors[name]
+
+    def slots(self, count: int, n: int) -> list[np.ndarray]:
+        """``count`` vectors float32[n] of zeros."""
+        return [self.take(f"slot {k}", np.zeros(n, np.float32)) for k in range(count)]
+
+
+def ours(rule: str, memory: Memory, weights: np.ndarray, gradient: np.ndarray, threads: int) -> Callable[[], object]:
     """One application in place per call; raises if an element is not finite."""
     name, arguments = RULES[rule]
     flat = FlatOptimizer(getattr(optimizers, name)(**arguments), Layout.vector(len(weights)), threads=threads)
-    bound = flat.bind(weights, tuple(aligned(slot) for slot in flat.initial_slots(None)))
+    bound = flat.bind(weights, flat.initial_slots(memory.slots(SLOTS[rule], len(weights))))
     steps = count()
 
     def apply() -> None:
@@ -40,27 +63,31 @@ def ours(rule: str, weights: np.ndarray, gradient: np.ndarray, threads: int) -> 
     return apply
 
 
-def prepare(kind: str, rule: str, n: int, threads: int) -> tuple[np.ndarray, Callable[[], object]]:
-    weights, gradient = (aligned(values) for values in problem(n))
+def prepare(kind: str, memory: Memory, rule: str, n: int, threads: int) -> tuple[np.ndarray, Callable[[], object]]:
+    start, slope = problem(n)
+    weights, gradient = memory.take("weights", start), memory.take("gradient", slope)
     if kind == "ours":
-        return weights, ours(rule, weights, gradient, threads)
+        return weights, ours(rule, memory, weights, gradient, threads)
     if kind == "numpy":
         return weights, numpy_rule(rule, weights, gradient)
-    slots = [aligned(np.zeros(n, np.float32)) for _ in range(SLOTS[rule])]
-    return weights, bare_loop(weights, slots, [gradient * np.float32(1e-6)], threads)
+    gradient *= np.float32(1e-6)
+    return weights, bare_loop(weights, memory.slots(SLOTS[rule], n), [gradient], threads)
 
 
 def after(kind: str, rule: str, n: int, steps: int) -> dict[str, Any]:
     """A sample of the weights after `steps` applications."""
-    weights, apply = prepare(kind, rule, n, 1)
+    weights, apply = prepare(kind, Memory(), rule, n, 1)
     for _ in range(steps):
         apply()
     return {"weights": sample(weights)}
 
 
+_memory = Memory()
+
+
 def measure(kind: str, rule: str, n: int, seconds: float, threads: int) -> dict[str, Any]:
     """Seconds of each application; kind: 'ours', 'bare' or 'numpy' (which has one thread only)."""
-    _, apply = prepare(kind, rule, n, threads)
+    _, apply = prepare(kind, _memory, rule, n, threads)
     for _ in range(3):
         apply()
     return {"seconds": loop(apply, seconds, least=3)}

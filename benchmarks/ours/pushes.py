@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.bare import bare_loop
 from benchmarks.conversation import serve
 from benchmarks.loops import loop
-from benchmarks.ours.kernels import aligned
+from benchmarks.ours.kernels import Memory
 from benchmarks.rules import SLOTS, problem
 from elephas_fast import _core
 
@@ -22,21 +22,28 @@ SHARES = [1.0, 2.0, 3.0, 2.0]
 class Problem:
     """Weights, slots in both formats, gradients and an output, float32[n] each, made when first asked for."""
 
-    def __init__(self, rule: str, n: int, threads: int) -> None:
-        self.rule, self.n, self.threads, self.numbers = rule, n, threads, NUMBERS[rule]
+    def __init__(self, memory: Memory, rule: str, n: int, threads: int) -> None:
+        self.memory, self.rule, self.n, self.threads, self.numbers = memory, rule, n, threads, NUMBERS[rule]
         weights, self._gradient = problem(n)
-        self.weights = aligned(weights)
-        self.copy = aligned(np.zeros(n, np.float32))
+        self.weights = memory.take("weights", weights)
+        self.copy = memory.take("copy", np.zeros(n, np.float32))
         self.seed = 0
 
     def slots(self) -> list[np.ndarray]:
-        return [aligned(np.zeros(self.n, np.float32)) for _ in range(SLOTS[self.rule])]
+        return self.memory.slots(SLOTS[self.rule], self.n)
+
+    def half_slots(self) -> list[np.ndarray]:
+        return [slot.view(np.uint16)[: self.n] for slot in self.slots()]
 
     def gradients(self, count: int) -> list[np.ndarray]:
-        return [aligned(self._gradient * np.float32(1 + k / 8)) for k in range(count)]
+        return [self.memory.take(f"gradient {k}", self._gradient * np.float32(1 + k / 8)) for k in range(count)]
+
+    def zeros(self, count: int) -> list[np.ndarray]:
+        """Gradients that change nothing."""
+        return [self.memory.take(f"gradient {k}", np.zeros(self.n, np.float32)) for k in range(count)]
 
     def halves(self) -> np.ndarray:
-        out = np.empty(self.n, np.uint16)
+        out = self.zeros(1)[0].view(np.uint16)[: self.n]
         _core.encode_bfloat16(self._gradient, out)
         return out
 
@@ -46,8 +53,7 @@ class Problem:
     def pushes(self, slot_dtype: str, gradients: list[np.ndarray]) -> Callable[[], object]:
         """All gradients in one pass."""
         kernel, numbers = _core.PushKernel(self.rule.lower(), slot_dtype), [self.numbers] * len(gradients)
-        half = slot_dtype == "bfloat16"
-        slots = [np.zeros(self.n, np.uint16) for _ in range(SLOTS[self.rule])] if half else self.slots()
+        slots = self.half_slots() if slot_dtype == "bfloat16" else self.slots()
 
         def apply() -> None:
             self.seed += 1
@@ -133,9 +139,9 @@ KINDS: dict[str, Callable[[Problem], Callable[[], object]]] = {
     "mean of four before": mean_before,
     "bfloat16 gradient": half_gradient,
     "bfloat16 slots": half_slots,
-    "bare loop": lambda p: bare(p, [np.zeros(p.n, np.float32)]),
-    "bare loop, 16-bit gradient": lambda p: bare(p, [np.zeros(p.n, np.int16)]),
-    "bare loop, four gradients": lambda p: bare(p, [aligned(np.zeros(p.n, np.float32)) for _ in range(GRADIENTS)]),
+    "bare loop": lambda p: bare(p, p.zeros(1)),
+    "bare loop, 16-bit gradient": lambda p: bare(p, [p.zeros(1)[0].view(np.int16)[: p.n]]),
+    "bare loop, four gradients": lambda p: bare(p, p.zeros(GRADIENTS)),
 }
 # Kind, the kind whose weights it must have after three steps, and how far the furthest may be.
 EQUAL = [
@@ -150,7 +156,7 @@ EQUAL = [
 def check(n: int) -> dict[str, Any]:
     """Nothing, if every kind in `EQUAL` leaves the weights it must; AssertionError otherwise."""
     for kind, other, tolerance in EQUAL:
-        left, right = Problem("Adam", n, 1), Problem("Adam", n, 1)
+        left, right = Problem(Memory(), "Adam", n, 1), Problem(Memory(), "Adam", n, 1)
         for p, name in ((left, kind), (right, other)):
             apply = KINDS[name](p)
             for _ in range(3):
@@ -163,9 +169,12 @@ def check(n: int) -> dict[str, Any]:
     return {}
 
 
+_memory = Memory()
+
+
 def measure(kind: str, rule: str, n: int, seconds: float, threads: int) -> dict[str, Any]:
     """Seconds of each application; kind: a key of `KINDS`."""
-    apply = KINDS[kind](Problem(rule, n, threads))
+    apply = KINDS[kind](Problem(_memory, rule, n, threads))
     for _ in range(2):
         apply()
     return {"seconds": loop(apply, seconds, least=3)}

@@ -135,7 +135,7 @@ def applications(settings: Settings, seconds: float) -> Iterator[dict[str, Any]]
                     case = case_of(rule, SIZES[n], threads)
                     if not settings.wants(case) or (threads > 1 and n < 10_000_000):
                         continue
-                    rounds = 3 if settings.quick or n > 10_000_000 else 7
+                    rounds = 3 if settings.quick else 5 if n > 10_000_000 else 7
                     results = interleave(processes.blocks(rule, n, seconds), rounds)
                     found = figures("kernels", case, "us", results)
                     yield from (figure.line() for figure in found.values())
@@ -157,7 +157,7 @@ def fused_work(settings: Settings, seconds: float) -> Iterator[dict[str, Any]]:
                 blocks: dict[str, Callable[[], float]] = {
                     kind: partial(block, ours, kind=kind, **common) for kind in kinds
                 }
-                rounds = 3 if settings.quick or n > 10_000_000 else 7
+                rounds = 3 if settings.quick else 5 if n > 10_000_000 else 7
                 found = figures("kernels", case, "us", interleave(blocks, rounds))
                 yield from (figure.line() for figure in found.values())
                 for kind, _, _, other, target in work:
