@@ -5,7 +5,7 @@
 // `float` or `Wide` (wide.hpp). Operations stand in the order of Keras 3's `update_step`, but x / y is written
 // x reciprocal(y) or x inverse_root(y^2), which round twice, where y is a root: such a y lies far from overflow and
 // underflow of 1 / y, so estimates can give 1 / y faster than a divider does. The build forbids contraction into fused
-// multiply-adds; beside `inverse_root` every operation gives the same bits with every instruction set.
+// multiply-adds; beside these two every operation gives the same bits with every instruction set.
 //
 // `weight_tells`: with a `reciprocal` that is not a number for an infinite argument, a slot that is not finite leaves a
 // weight that is not finite either, so that it is enough to look at the weight.

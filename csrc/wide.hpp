@@ -15,7 +15,6 @@ namespace elephas {
 namespace {
 
 inline float root(float x) { return sqrtf(x); }
-inline float reciprocal(float x) { return 1.0f / x; }
 inline float lesser(float a, float b) { return a < b ? a : b; }   // b if either is not a number
 inline float greater(float a, float b) { return a > b ? a : b; }  // b if either is not a number
 
@@ -77,33 +76,29 @@ struct Wide {
 #endif
     }
 
-    // 1 / x, correctly rounded, for |x| < 2^126; with `estimates` it is not a number where x is zero, infinite, not a
-    // number or so small that 1 / x overflows. By Newton's iteration y' = y + y (1 - x y) from an estimate of relative
-    // error below 2^-14. Where x y is close to 1 the second step rounds correctly unless y is the lower neighbour of a
-    // middle of two floats that 1 / x lies just above (Markstein, IBM J. Res. Dev. 34(1), 1990), as happens for a
-    // significand of all ones. A first step that rounds up never gives that y: checked for every significand and every
-    // estimate of that error.
+    // 1 / x and 1 / sqrt(x). With `estimates` by one Newton step from an estimate y of relative error below 2^-14,
+    // which leaves them within a unit in the last place, and not a number where x is zero, infinite or not a number
+    // (for a root also where x is negative) or so small that the result overflows. |x| < 2^126.
     friend Wide reciprocal(Wide x) {
 #if defined(__AVX512F__)
-        const __m512 d = (__m512)x.v, one = _mm512_set1_ps(1.0f);
-        __m512 y = _mm512_maskz_rcp14_ps(0xffff, d);
-        y = _mm512_fmadd_round_ps(_mm512_fnmadd_ps(d, y, one), y, y, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
-        return (Floats)_mm512_fmadd_ps(_mm512_fnmadd_ps(d, y, one), y, y);
+        const __m512 d = (__m512)x.v;
+        const __m512 y = _mm512_maskz_rcp14_ps(0xffff, d);
+        return (Floats)_mm512_fmadd_ps(_mm512_fnmadd_ps(d, y, _mm512_set1_ps(1.0f)), y, y);
 #else
         return 1.0f / x.v;
 #endif
     }
 
-    // 1 / sqrt(x); with `estimates` right to about a unit in the last place, by one Newton step, and not a number where
-    // x is zero, infinite, negative or not a number.
+    // y + (y / 2) (1 - x y^2). The half is taken from the exponent, as the units that multiply have enough to do.
     friend Wide inverse_root(Wide x) {
 #if defined(__AVX512F__)
         const __m512 a = (__m512)x.v;
         const __m512 y = _mm512_maskz_rsqrt14_ps(0xffff, a);
+        const __m512 half = (__m512)((Bits)y - 0x00800000u);
         const __m512 error = _mm512_fnmadd_ps(_mm512_mul_ps(a, y), y, _mm512_set1_ps(1.0f));
-        return (Floats)_mm512_fmadd_ps(error, _mm512_mul_ps(y, _mm512_set1_ps(0.5f)), y);
+        return (Floats)_mm512_fmadd_ps(error, half, y);
 #else
-        return reciprocal(root(x));
+        return 1.0f / root(x).v;
 #endif
     }
 
@@ -127,6 +122,13 @@ struct Wide {
 };
 
 // One element goes the way of its register, so that both have the same bits; where that gives no number, the exact way.
+inline float reciprocal(float x) {
+    if constexpr (Wide::estimates) {
+        const float y = reciprocal(Wide(x)).v[0];
+        if (!(nonfinite_mark(y) >> 31)) return y;
+    }
+    return 1.0f / x;
+}
 inline float inverse_root(float x) {
     if constexpr (Wide::estimates) {
         const float y = inverse_root(Wide(x)).v[0];

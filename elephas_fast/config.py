@@ -252,6 +252,8 @@ def _one_of(name: str, value: Any, choices: tuple[Any, ...], more: str = "") -> 
 
 def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
     """``value`` as an ``int`` within the bounds; otherwise one sentence that names ``name``."""
+    if type(value) is int and value >= least and most is None:
+        return value
     bound = f"a whole number >= {least}" if most is None else f"a whole number from {least} to {most}"
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name}: expected {bound}, got {value!r}")

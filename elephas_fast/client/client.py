@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,16 +47,14 @@ from elephas_fast.wire import (
 _KEPT_BLOCK: Final = 2 * 2**20
 
 
-@dataclass(frozen=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What became of a push. ``status``: 'applied', 'accepted', 'duplicate' or 'refused' (not finite)."""
 
     status: str
     version: int
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """The beginning of a round: the weights' version, and the driver's orders."""
 
     version: int

@@ -8,6 +8,7 @@ import numpy as np
 
 from elephas_fast import _core
 from elephas_fast.layout import ByteArray, Float32Array, Layout
+from elephas_fast.store import check_opaque, check_vector
 from elephas_fast.wire import Frame
 
 Gradient = Float32Array | Sequence[Float32Array]
@@ -39,12 +40,11 @@ class Vectors:
         """
         size, opaque_size = self._layout.size, self._layout.opaque_size
         if isinstance(gradient, np.ndarray):
-            if gradient.dtype != np.float32 or gradient.shape != (size,):
-                raise ValueError(f"gradient: expected float32[{size}], got {gradient.dtype}{list(gradient.shape)}")
+            check_vector("gradient", gradient, size)
         elif not isinstance(gradient, list | tuple) or not all(isinstance(part, np.ndarray) for part in gradient):
             raise ValueError(f"gradient: expected float32[{size}], got {gradient!r}")
-        if opaque is not None and (opaque.dtype != np.uint8 or opaque.shape != (opaque_size,)):
-            raise ValueError(f"opaque: expected uint8[{opaque_size}], got {opaque.dtype}{list(opaque.shape)}")
+        if opaque is not None:
+            check_opaque(opaque, opaque_size)
 
     def frames(
         self, gradient: Gradient, state: Float32Array | None, scale: float, opaque: ByteArray | None

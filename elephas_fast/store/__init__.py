@@ -12,7 +12,7 @@ from elephas_fast.store.ledger import Ledger, Mark, Member
 from elephas_fast.store.segment import Segment, SegmentShape
 from elephas_fast.store.snapshot import Line, Snapshot
 from elephas_fast.store.store import ATOMIC, ParameterStore
-from elephas_fast.store.update import PushOutcome
+from elephas_fast.store.update import PushOutcome, check_opaque, check_vector
 
 __all__ = [
     "ATOMIC",
@@ -28,4 +28,6 @@ __all__ = [
     "Segment",
     "SegmentShape",
     "Snapshot",
+    "check_opaque",
+    "check_vector",
 ]

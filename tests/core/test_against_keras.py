@@ -23,8 +23,8 @@ def start(n: int, steps: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(size=n).astype(np.float32), gradients.astype(np.float32)
 
 
-# In AVX-512 these divide by a root by way of an estimate, so that their bits are that instruction set's own.
-ESTIMATING = ("RMSprop", "Adagrad")
+# In AVX-512 these divide by way of an estimate, so that their bits are that instruction set's own.
+ESTIMATING = ("RMSprop", "Adagrad", "Adam")
 
 
 def train(

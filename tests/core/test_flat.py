@@ -181,7 +181,9 @@ def test_access_modes(access: str) -> None:
     weights, slots = fill(layout, arrays(0)), flat.initial_slots()
     expected, expected_slots = weights.copy(), flat.initial_slots()
     flat.apply(0, weights, slots, fill(layout, arrays(1)))
-    FlatOptimizer(Adam(0.01), layout, threads=2).apply(0, expected, expected_slots, fill(layout, arrays(1)))
+    FlatOptimizer(Adam(0.01), layout, isa="baseline", threads=2).apply(
+        0, expected, expected_slots, fill(layout, arrays(1))
+    )
     np.testing.assert_array_equal(weights, expected)
 
 

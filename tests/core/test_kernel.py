@@ -64,9 +64,10 @@ def test_out_of_place_equals_in_place(rule: str, isa: str) -> None:
     assert state(weights, slots) == state(weights_out, slots_out)
 
 
-def test_the_reciprocal_of_every_significand_is_correctly_rounded() -> None:
+@pytest.mark.parametrize("isa", isas())
+def test_the_reciprocal_of_every_significand_is_right_to_a_unit_in_the_last_place(isa: str) -> None:
     """Adam from w = 0 with m' = g = 1 and an untouched v = d^2 leaves -1 / d: sqrt(d^2) is d in binary arithmetic."""
-    kernel = Kernel("adam")
+    kernel = Kernel("adam", isa=isa)
     for exponent in (0, 1, 62, -62):
         for half in range(2):
             bits = np.arange(half << 22, (half + 1) << 22, dtype=np.uint32) | np.uint32(0x3F800000)
@@ -74,7 +75,9 @@ def test_the_reciprocal_of_every_significand_is_correctly_rounded() -> None:
             weights, ones = np.zeros_like(divisors), np.ones_like(divisors)
             slots = (np.zeros_like(divisors), divisors * divisors)
             assert kernel([1.0, 1.0, 0.0, 0.0], weights, slots, ones) == 0
-            np.testing.assert_array_equal(weights, -(1 / divisors))
+            exact = -1 / divisors.astype(np.float64)
+            units = np.spacing(np.abs(exact).astype(np.float32))
+            assert np.max(np.abs(weights - exact) / units) < 0.75
 
 
 @pytest.mark.parametrize("isa", isas())
@@ -105,8 +108,8 @@ def test_an_inverse_root_of_zero_and_beyond_is_the_exact_one(isa: str) -> None:
     assert bad == 4 * 19
 
 
-# In AVX-512 these divide by a root by way of an estimate.
-ESTIMATING = tuple(rule for rule in rules() if rule.startswith(("rmsprop", "adagrad")))
+# In AVX-512 these divide by way of an estimate.
+ESTIMATING = tuple(rule for rule in rules() if rule.startswith(("rmsprop", "adagrad", "adam")))
 
 
 @pytest.mark.parametrize("rule", rules())

@@ -181,9 +181,11 @@ Bytes apply_queued(const Rule& rule, bool bfloat16_slots, std::size_t n, std::si
     return bytes;
 }
 
-// Whether a rule divides by way of `inverse_root`, whose last bit depends on the instruction set: its results are
-// compared with those of a second call instead.
-bool estimates(const char* rule) { return !std::strncmp(rule, "rmsprop", 7) || !std::strcmp(rule, "adagrad"); }
+// Whether a rule divides by way of an estimate, whose last bit depends on the instruction set: its results are compared
+// with those of a second call instead.
+bool estimates(const char* rule) {
+    return !std::strncmp(rule, "rmsprop", 7) || !std::strcmp(rule, "adagrad") || !std::strncmp(rule, "adam", 4);
+}
 
 }  // namespace
 
