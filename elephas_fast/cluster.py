@@ -37,7 +37,7 @@ class ParameterCluster:
             ``'inproc'``.
         layout: of the model's weights; ``None``: one bare vector. ``opaque``: the first opaque bytes.
         host: the address to listen on (tcp); never a wildcard. ``port``: ``None`` takes a free one.
-        security: ``'curve'`` encrypts the sockets and lets nobody else in; ``'none'``, which warns, asks for the key.
+        security: ``'curve'`` encrypts all messages and hears nobody else; ``'none'``, which warns, asks for the key.
         published: other processes of this user on this host find the server by its TCP port (``transport.find``).
         **settings: fields of ``ServerSettings``: ``access``, ``on_nonfinite``, ``staleness``, ``workers``,
             ``partitions``, ``state_rate``, ``threads``.

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import zmq
 
-from elephas_fast.transport.curve import as_client
+from elephas_fast.transport.admission import as_client
+from elephas_fast.transport.sealing import ClientSeal
 from elephas_fast.transport.sockets import (
     Frame,
     TransportError,
@@ -45,6 +46,7 @@ class Channel:
         self._local = check_scheme(endpoint) == "inproc"
         self.endpoint = endpoint
         self._key, self._encrypted = key, encrypted
+        self._seal = ClientSeal(key) if key is not None and encrypted and not self._local else None
         self._name = b"c" + secrets.token_bytes(16)
         self._pid = os.getpid()
         self._refusals, self._admitted, self._lost, self._back = 0, False, False, False
@@ -122,6 +124,8 @@ class Channel:
         """
         socket = self._own()
         deadline = time.monotonic() + timeout
+        if self._seal is not None:
+            frames = self._seal.seal(frames)
         while True:
             try:
                 send(socket, frames)
@@ -133,7 +137,7 @@ class Channel:
 
     def receive(self, timeout: float) -> list[memoryview] | None:
         """The next message's frames, or ``None`` after ``timeout`` seconds, or sooner where the connection was lost and
-        is back, so that what was in flight may be sent again at once.
+        is back, or there is another listener, so that what was in flight may be sent again at once.
         """
         socket = self._own()
         deadline = time.monotonic() + timeout
@@ -142,7 +146,13 @@ class Channel:
             if not ready:
                 return None
             if any(source is socket for source, _ in ready):
-                return [frame.buffer for frame in socket.recv_multipart(copy=False)]
+                frames = [frame.buffer for frame in socket.recv_multipart(copy=False)]
+                if self._seal is None:
+                    return frames
+                opened = self._seal.open(frames)
+                if opened is not None or self._seal.meets_another(frames):
+                    return opened
+                continue
             self._look()
             if self._back:
                 self._back = False

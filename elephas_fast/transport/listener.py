@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import zmq
 
-from elephas_fast.transport.curve import OVERHEAD, Admission, as_server
+from elephas_fast.transport.admission import Admission, as_server
+from elephas_fast.transport.sealing import CHUNK, MAX_HEAD, OVERHEAD, ServerSeal
 from elephas_fast.transport.sockets import (
     COPY_BELOW,
     QUEUE,
@@ -29,12 +31,13 @@ _EVENTS, _IN = int(zmq.EVENTS), int(zmq.POLLIN)
 class Listener:
     """A server's sockets, all read together. ``endpoints`` are what was bound, ports filled in.
 
-    A frame of more than ``max_message_bytes`` ends its connection; replies that hold as much, and some more, may wait
-    for a peer that does not read. With a ``key`` only channels that have it get in from other processes, and nothing
-    that anybody else sends is seen here; unless told otherwise what they say is ``encrypted``.
+    A frame of more than ``max_message_bytes`` ends its connection, or is not heard where messages are encrypted;
+    replies that hold as much, and some more, may wait for a peer that does not read. With a ``key`` only channels that
+    have it get in from other processes, and nothing that anybody else sends is seen here; unless told otherwise what
+    they say is ``encrypted``.
 
     How many frames a message may have is not limited, since ZeroMQ gathers them all before it hands any out: somebody
-    who has the key can fill this process's memory.
+    who has got in can fill this process's memory.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Listener:
         self.endpoints: list[str] = []
         self._context: zmq.Context[Any] | None = None
         self._admission: Admission | None = None
+        self._seal: ServerSeal | None = None
         self._sockets: list[zmq.Socket[Any]] = []
         self._poller = zmq.Poller()
         self._watched: dict[int, Callable[[], None]] = {}
@@ -50,6 +54,7 @@ class Listener:
         if key is not None and schemes - {"inproc"}:
             self._context = zmq.Context()
             self._admission = Admission(self._context, key, encrypted=encrypted)
+            self._seal = ServerSeal(key, max_message_bytes) if encrypted else None
             self._poller.register(self._admission.socket, zmq.POLLIN)
         for endpoint in endpoints:
             shared = self._context is None or check_scheme(endpoint) == "inproc"
@@ -57,13 +62,15 @@ class Listener:
             self._sockets.append(socket)
             configure(socket)
             socket.setsockopt(zmq.SNDHWM, QUEUE + max_message_bytes // COPY_BELOW)
-            socket.setsockopt(zmq.MAXMSGSIZE, max_message_bytes + (OVERHEAD if encrypted and not shared else 0))
+            sealed = self._seal is not None and not shared
+            longest = max(MAX_HEAD, min(CHUNK, max_message_bytes) + OVERHEAD) if sealed else max_message_bytes
+            socket.setsockopt(zmq.MAXMSGSIZE, longest)
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
             socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
             socket.setsockopt(zmq.HANDSHAKE_IVL, 2000)
             socket.setsockopt(zmq.BACKLOG, _WAITING)
-            if not shared and key is not None:
-                as_server(socket, key, encrypted=encrypted)
+            if not shared:
+                as_server(socket)
             try:
                 socket.bind(endpoint)
             except zmq.ZMQError as error:
@@ -94,7 +101,7 @@ class Listener:
             index = self._sockets.index(source)
             for _ in range(_AT_ONCE):
                 identity, *frames = source.recv_multipart(_NOW, copy=False)
-                yield (index, identity.bytes), [frame.buffer for frame in frames]
+                yield from self._heard(index, identity.bytes, [frame.buffer for frame in frames])
                 if source.closed or not source.getsockopt(_EVENTS) & _IN:
                     break
 
@@ -112,9 +119,23 @@ class Listener:
             if sources:
                 return sources
 
+    def _heard(self, index: int, identity: bytes, frames: list[memoryview]) -> Iterator[tuple[Any, list[memoryview]]]:
+        """The message that somebody has sent, if it can be read and has not been heard before."""
+        if self._seal is None or self._sockets[index].context is not self._context:
+            yield (index, identity, None), frames
+            return
+        found = self._seal.open(frames)
+        if found is None:
+            with contextlib.suppress(zmq.ZMQError):
+                send(self._sockets[index], [identity, self._seal.unreadable])
+        elif found[1] is not None:
+            yield (index, identity, found[0]), found[1]
+
     def send(self, peer: Any, frames: Sequence[Frame]) -> bool:
         """Send to a peer; ``False`` if it has gone or does not read. Large frames must stay unchanged afterwards."""
-        index, identity = peer
+        index, identity, hearer = peer
+        if self._seal is not None and hearer is not None:
+            frames = self._seal.seal(hearer, frames)
         try:
             send(self._sockets[index], [identity, *frames])
         except zmq.ZMQError:

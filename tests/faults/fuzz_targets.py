@@ -15,6 +15,7 @@ from elephas_fast import _core
 from elephas_fast.config import ServerSettings
 from elephas_fast.layout import Layout, TensorSpec
 from elephas_fast.optimizers import get as get_optimizer
+from elephas_fast.transport.sealing import ClientSeal, ServerSeal
 from elephas_fast.wire import ProtocolError, decode, encode, pack_arrays, unpack_arrays
 from elephas_fast.wire.objects import pack_object, unpack_object
 from tests.faults.damage import Mutator
@@ -175,6 +176,38 @@ class Texts:
         return "read"
 
 
+class Sealed:
+    """``transport.sealing``: a listener reads what a channel has said, as it was said, or nothing."""
+
+    def __init__(self, seed: int) -> None:
+        self._mutator = Mutator(seed)
+        self._client, self._server = ClientSeal(bytes(32)), ServerSeal(bytes(32), 2**20)
+
+    def make(self) -> tuple[list[bytes], list[bytes]]:
+        pick = self._mutator.random.random
+        said = [b"header", bytes(int(pick() * 300)), b"end"][: 1 + int(pick() * 3)]
+        wire = [bytearray(frame) for frame in self._client.seal(said)]
+        while pick() < 0.6:
+            place = int(pick() * len(wire))
+            if pick() < 0.8:
+                self._mutator.change_bytes(wire[place])
+            else:
+                wire.insert(int(pick() * len(wire)), wire[place] if pick() < 0.5 else wire.pop(place))
+        return said, [bytes(frame) for frame in wire]
+
+    def examine(self, given: tuple[list[bytes], list[bytes]]) -> str:
+        said, wire = given
+        views = [memoryview(frame) for frame in wire]
+        if self._client.open(views) is not None or self._client.meets_another(views):
+            raise AssertionError(f"a channel takes its own words for a listener's: {wire}")
+        found = self._server.open(views)
+        if found is None:
+            return "refused"
+        if found[1] is None or [bytes(frame) for frame in found[1]] != said:
+            raise AssertionError(f"{said} came as {found[1]}")
+        return "read"
+
+
 class Overrun:
     """Reads past the end of a vector: what a sanitizer that works ends the process for."""
 
@@ -193,6 +226,7 @@ TARGETS: Final[dict[str, Callable[[int], Any]]] = {
     "arrays": Arrays,
     "objects": Objects,
     "texts": Texts,
+    "sealed": Sealed,
     "asynchronous": lambda seed: FuzzedServer(seed, "asynchronous"),
     "synchronous": lambda seed: FuzzedServer(seed, "synchronous"),
     "hogwild": lambda seed: FuzzedServer(seed, "hogwild"),

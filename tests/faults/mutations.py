@@ -78,8 +78,13 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "the admission of encrypted clients",
-        (("transport/curve.py", '(b"200", b"") if known else', '(b"200", b"") if True else'),),
-        ("tests/server/test_curve.py::test_knowing_the_server_is_not_enough",),
+        (("transport/admission.py", '(b"200", b"") if known else', '(b"200", b"") if True else'),),
+        ("tests/server/test_security.py::test_a_password_is_good_from_one_address_only",),
+    ),
+    Mutation(
+        "the numbers of encrypted messages",
+        (("transport/sealing.py", "if head.number <= hearer.heard:", "if False:"),),
+        ("tests/server/test_sealing.py::test_what_is_said_again_is_not_heard",),
     ),
     Mutation(
         "the key of the shared memory",

@@ -1,4 +1,4 @@
-"""Mutated greetings at the doors: the proof of the key on the Unix socket, and ZeroMQ's handshake with encryption."""
+"""Mutated greetings at the doors: the proof of the key on the Unix socket, and ZeroMQ's handshake with a password."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tests.faults.damage import Mutator
 KEY: Final = b"k" * 32
 _NONCE: Final = 32
 _OPEN: Final = 32
-# ZMTP 3.1: signature, version, mechanism, as-server, filler; then a CURVE HELLO command of the right length.
-_GREETING: Final = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"CURVE".ljust(20, b"\x00") + bytes(32)
-_HELLO: Final = b"\x04\xc8\x05HELLO\x01\x00" + bytes(192)
+# ZMTP 3.1: signature, version, mechanism, as-server, filler; then a PLAIN HELLO command of the right lengths.
+_GREETING: Final = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"PLAIN".ljust(20, b"\x00") + bytes(32)
+_HELLO: Final = b"\x04\x74\x05HELLO\x0celephas_fast\x60" + b"0" * 96
 
 
 def proof(side: bytes, nonce: bytes) -> bytes:

@@ -24,7 +24,7 @@ def test_the_search_finds_what_was_planted(found) -> None:
 
 
 def test_no_key_of_the_fit_is_found(found, injected) -> None:
-    assert found["keys"] == 3
+    assert found["keys"] == 1
     assert not [kind for kind in found["places"] if kind.startswith("fit: ")], found["places"]
     injected(keys_looked_for=found["keys"], places=0)
 

@@ -14,8 +14,7 @@ import zmq
 
 from elephas_fast.client import PushRefused, connect
 from elephas_fast.cluster import ParameterCluster
-from elephas_fast.transport import Address, Channel, Listener
-from elephas_fast.transport import curve as curve_module
+from elephas_fast.transport import Address, Channel, Listener, admission
 from tests.server.proxy import Proxy
 
 KEY = bytes(range(32))
@@ -84,18 +83,44 @@ def test_only_who_has_the_key_gets_in(served: Served) -> None:
     assert served.heard == [[b"it is me"]]
 
 
-@pytest.mark.parametrize("encrypted", [True])
-def test_knowing_the_server_is_not_enough(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client with the server's public key and a key pair of its own: what ZeroMQ admits where nobody is asked."""
-    pair = curve_module._pair
-    monkeypatch.setattr(
-        curve_module, "_pair", lambda key, side: pair(key, side) if side == b"server" else zmq.curve_keypair()
-    )
-    stranger = Channel(served.endpoint, KEY)
-    monkeypatch.undo()
-    assert stranger.send([b"let me in"], WAIT)
-    assert stranger.receive(1.0) is None
-    stranger.close()
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["from the same address", "from another"])
+def test_a_password_is_good_from_one_address_only(
+    encrypted: bool, elsewhere: bool, monkeypatch: pytest.MonkeyPatch, nothing_left: None
+) -> None:
+    """Somebody says again what he has read on the way; a channel that was cut says it again too."""
+    monkeypatch.setattr(admission.secrets, "token_hex", lambda count: "ab" * count)
+    served = Served("tcp://127.0.0.1:*", encrypted=encrypted)
+    known = Channel(served.endpoint, KEY, encrypted=encrypted)
+    assert known.send([b"it is me"], WAIT)
+    assert known.receive(WAIT) is not None
+    source = "127.0.0.2:0;" if elsewhere else ""
+    reader = Channel(served.endpoint.replace("tcp://", f"tcp://{source}"), KEY, encrypted=encrypted)
+    reader.send([b"me too"], 0.1)
+    if elsewhere:
+        assert is_refused(reader)
+    else:
+        assert reader.receive(WAIT) is not None
+    reader.close()
+    known.close()
+    served.close()
+    assert served.heard == [[b"it is me"]] + [[b"me too"]] * (not elsewhere)
+
+
+def test_who_reads_the_password_is_admitted_and_not_heard(monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
+    """He connects from the same address, and says what he likes without knowing the key."""
+    served = Served("tcp://127.0.0.1:*")
+    context = zmq.Context()
+    reader = context.socket(zmq.DEALER)
+    reader.setsockopt(zmq.LINGER, 0)
+    admission.as_client(reader, KEY, encrypted=True)
+    reader.connect(served.endpoint)
+    for words in ([b"hello"], [b"\1" + bytes(48), bytes(20)], [b""], [bytes(49)] * 3):
+        reader.send_multipart(words)
+        assert reader.poll(int(1000 * WAIT)), "he is told that he was not understood"
+        assert len(reader.recv()) == 33
+    reader.close()
+    context.term()
+    served.close()
     assert served.heard == []
 
 
