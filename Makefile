@@ -36,7 +36,7 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy elephas_fast benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run -Werror csrc/*.hpp csrc/*.cpp tests/sanitizers/*.hpp tests/sanitizers/*.cpp
-	$(BIN)/cython-lint elephas_fast/_core.pyx elephas_fast/_core.pxd elephas_fast/_arguments.pxi elephas_fast/_pushes.pxi
+	$(BIN)/cython-lint elephas_fast/_core.pyx elephas_fast/_core.pxd elephas_fast/_arguments.pxi elephas_fast/_pushes.pxi elephas_fast/_shared.pxi
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.peers.install elephas-7.3.0 torch

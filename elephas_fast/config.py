@@ -49,7 +49,7 @@ class TrainingConfig:
     access: str = _option("stripes", "how hogwild writes: 'stripes', 'racy', 'relaxed' or 'compare_exchange'")
     on_nonfinite: str = _option("reject", "an update that is not finite: 'reject' it, 'raise', or 'apply' it")
     transport: str = _option("auto", "'auto', 'shm', 'ipc' or 'tcp'")
-    security: str = _option("curve", "'curve' encrypts the server's sockets; 'none' does not, and warns")
+    security: str = _option("curve", "'curve' encrypts what crosses sockets; 'none' does not, and warns")
     port: int | None = _option(None, "TCP port of the server; None takes a free one")
     epochs: int = _option(1, "passes over the rows")
     batch_size: int = _option(32, "rows per batch; the last batch of a partition may be shorter")

@@ -73,11 +73,11 @@ def run(settings: Settings) -> Iterator[dict[str, Any]]:
             if not settings.wants(size) or (settings.quick and large):
                 continue
             blocks: dict[str, Callable[[], float]] = {
-                name: partial(block, ours, units=units, batches=16 if large else 300, **options)
+                name: partial(block, ours, units=units, batches=24 if large else 800, **options)
                 for name, options in KINDS.items()
             }
             remote = {"transport": "tcp", "mode": "asynchronous", "update": "gradient", "prefetch": 1}
-            blocks[PREFETCH] = partial(block, ours, units=units, batches=16 if large else 300, **remote)
+            blocks[PREFETCH] = partial(block, ours, units=units, batches=24 if large else 800, **remote)
             blocks[BARE] = partial(bare, ours, units=units, seconds=1.5 if large else 0.5)
             for name, kind in PEERS.items():
                 blocks[name] = partial(block, keras, units=units, kind=kind, seconds=1.5 if large else 0.5)

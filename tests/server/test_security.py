@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 
 import numpy as np
 import pytest
@@ -89,38 +90,34 @@ def test_a_password_is_good_from_one_address_only(
 ) -> None:
     """Somebody says again what he has read on the way; a channel that was cut says it again too."""
     monkeypatch.setattr(admission.secrets, "token_hex", lambda count: "ab" * count)
-    served = Served("tcp://127.0.0.1:*", encrypted=encrypted)
-    known = Channel(served.endpoint, KEY, encrypted=encrypted)
-    assert known.send([b"it is me"], WAIT)
-    assert known.receive(WAIT) is not None
-    source = "127.0.0.2:0;" if elsewhere else ""
-    reader = Channel(served.endpoint.replace("tcp://", f"tcp://{source}"), KEY, encrypted=encrypted)
-    reader.send([b"me too"], 0.1)
-    if elsewhere:
-        assert is_refused(reader)
-    else:
-        assert reader.receive(WAIT) is not None
-    reader.close()
-    known.close()
-    served.close()
+    with closing(Served("tcp://127.0.0.1:*", encrypted=encrypted)) as served, ExitStack() as stack:
+        known = Channel(served.endpoint, KEY, encrypted=encrypted)
+        stack.callback(known.close)
+        assert known.send([b"it is me"], WAIT)
+        assert known.receive(WAIT) is not None
+        source = "127.0.0.2:0;" if elsewhere else ""
+        reader = Channel(served.endpoint.replace("tcp://", f"tcp://{source}"), KEY, encrypted=encrypted)
+        stack.callback(reader.close)
+        reader.send([b"me too"], 0.1)
+        if elsewhere:
+            assert is_refused(reader)
+        else:
+            assert reader.receive(WAIT) is not None
     assert served.heard == [[b"it is me"]] + [[b"me too"]] * (not elsewhere)
 
 
 def test_who_reads_the_password_is_admitted_and_not_heard(monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
     """He connects from the same address, and says what he likes without knowing the key."""
-    served = Served("tcp://127.0.0.1:*")
-    context = zmq.Context()
-    reader = context.socket(zmq.DEALER)
-    reader.setsockopt(zmq.LINGER, 0)
-    admission.as_client(reader, KEY, encrypted=True)
-    reader.connect(served.endpoint)
-    for words in ([b"hello"], [b"\1" + bytes(48), bytes(20)], [b""], [bytes(49)] * 3):
-        reader.send_multipart(words)
-        assert reader.poll(int(1000 * WAIT)), "he is told that he was not understood"
-        assert len(reader.recv()) == 33
-    reader.close()
-    context.term()
-    served.close()
+    with closing(Served("tcp://127.0.0.1:*")) as served, zmq.Context() as context:
+        reader = context.socket(zmq.DEALER)
+        reader.setsockopt(zmq.LINGER, 0)
+        admission.as_client(reader, KEY, encrypted=True)
+        reader.connect(served.endpoint)
+        with closing(reader):
+            for words in ([b"hello"], [b"\1" + bytes(48), bytes(20)], [b""], [bytes(49)] * 3):
+                reader.send_multipart(words)
+                assert reader.poll(int(1000 * WAIT)), "he is told that he was not understood"
+                assert len(reader.recv()) == 33
     assert served.heard == []
 
 
