@@ -102,9 +102,9 @@ class ClientSeal:
 class Hearer:
     """One channel, as a listener knows it."""
 
-    def __init__(self, early: AESGCM, there: AESGCM, back: AESGCM) -> None:
-        self.early, self.there, self.back = early, there, back
-        self.heard = self.said = 0
+    def __init__(self, there: AESGCM, back: AESGCM) -> None:
+        self.there, self.back = there, back
+        self.heard = 0
 
 
 class ServerSeal:
@@ -116,6 +116,7 @@ class ServerSeal:
         self._own = X25519PrivateKey.generate()
         self._public = self._own.public_key().public_bytes_raw()
         self._hearers: OrderedDict[bytes, Hearer] = OrderedDict()
+        self._said = 0  # to all of them: a channel that was forgotten and is back gets its old key again
         self.unreadable: Frame = bytes([_UNREADABLE]) + self._public
 
     def open(self, wire: Sequence[memoryview]) -> tuple[Hearer, list[memoryview] | None] | None:
@@ -124,10 +125,14 @@ class ServerSeal:
         head = _Head.read(wire)
         if head is None or head.kind not in (_EARLY, _SEALED) or sum(head.lengths) > self._max_bytes:
             return None
-        hearer = self._hearers.get(head.public) or self._greet(head.public)
+        hearer = self._hearers.get(head.public)
         if hearer is None:
-            return None
-        frames = _open(hearer.early if head.kind == _EARLY else hearer.there, head, wire)
+            pair = _pair(self._key, self._own, head.public, head.public + self._public)
+            if pair is None:
+                return None
+            hearer = Hearer(*pair)
+        cipher = hearer.there if head.kind == _SEALED else AESGCM(_early_secret(self._key, head.public))
+        frames = _open(cipher, head, wire)
         if frames is None:
             return None
         self._hearers[head.public] = hearer
@@ -139,14 +144,10 @@ class ServerSeal:
         hearer.heard = head.number
         return hearer, frames
 
-    def _greet(self, public: bytes) -> Hearer | None:
-        pair = _pair(self._key, self._own, public, public + self._public)
-        return None if pair is None else Hearer(AESGCM(_early_secret(self._key, public)), *pair)
-
     def seal(self, hearer: Hearer, frames: Sequence[Frame]) -> list[Frame]:
         """A message to a channel as it crosses the wire."""
-        hearer.said += 1
-        return _seal(hearer.back, _SEALED, self._public, hearer.said, frames)
+        self._said += 1
+        return _seal(hearer.back, _SEALED, self._public, self._said, frames)
 
 
 class _Head:

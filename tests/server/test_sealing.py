@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pytest
 
+from elephas_fast.transport import sealing
 from elephas_fast.transport.sealing import CHUNK, MAX_HEAD, ClientSeal, ServerSeal
 
 KEY = bytes(range(32))
@@ -132,6 +133,17 @@ def test_a_listener_that_follows_another_is_understood() -> None:
     assert second.open(lost) is None, "what was recorded is of no use"
     assert client.open(old) == [b"an answer of the first"], "late, but not a lie"
     assert client.open(old) is None
+
+
+def test_a_channel_that_was_forgotten_is_never_answered_under_an_old_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "_REMEMBERED", 1)
+    server, clients = ServerSeal(KEY, LIMIT), [ClientSeal(KEY), ClientSeal(KEY)]
+    numbers: dict[int, list[bytes]] = {0: [], 1: []}
+    for turn in range(6):
+        wire = answered(server, said(clients[turn % 2], b"?"), b"%d" % turn)
+        numbers[turn % 2].append(bytes(wire[0][33:41]))
+        assert clients[turn % 2].open(wire) == [b"%d" % turn]
+    assert [len(set(used)) for used in numbers.values()] == [3, 3]
 
 
 def test_a_false_word_of_another_listener_does_no_lasting_harm() -> None:
