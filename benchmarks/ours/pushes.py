@@ -174,6 +174,7 @@ _memory = Memory()
 
 def measure(kind: str, rule: str, n: int, seconds: float, threads: int) -> dict[str, Any]:
     """Seconds of each application; kind: a key of `KINDS`."""
+    _memory.begin(kind)
     apply = KINDS[kind](Problem(_memory, rule, n, threads))
     for _ in range(2):
         apply()
