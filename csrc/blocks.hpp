@@ -10,7 +10,7 @@
 
 namespace elephas {
 
-// Keep freed blocks of up to `bytes` in this process, some tens of them, instead of giving them back to the system: a
+// Keep freed blocks of up to `bytes` in this process, 64 times as much, instead of giving them back to the system: a
 // fresh page costs more than a copy into it. `one_arena`: threads started from now on share one heap, without which
 // glibc does not keep a block of more than 64 MiB. Returns false where the allocator has no such setting.
 inline bool keep_blocks(std::size_t bytes, bool one_arena) {

@@ -43,8 +43,9 @@ from elephas_fast.wire import (
     unpack_arrays,
 )
 
-# Bytes. Pieces of a vector come in blocks of half as much, which malloc is to use again.
+# Bytes. Pieces of a vector come and go in blocks of half as much, which malloc is to use again.
 _KEPT_BLOCK: Final = 2 * 2**20
+_BLOCKS_KEPT: Final = 64  # by ``keep_blocks``
 
 
 class Receipt(NamedTuple):
@@ -208,7 +209,7 @@ class Client:
             elif self._outbox_index >= 0:
                 outbox = self._segment.outbox(self._outbox_index)
         elif self.transport != "inproc":
-            _core.keep_blocks(_KEPT_BLOCK)
+            _core.keep_blocks(max(_KEPT_BLOCK, 4 * layout.size // _BLOCKS_KEPT))  # an update, encrypted in pieces
         self._vectors = Vectors(layout, outbox, 1 if self._local is not None else 2)
 
     @property
