@@ -209,7 +209,8 @@ class Client:
             elif self._outbox_index >= 0:
                 outbox = self._segment.outbox(self._outbox_index)
         elif self.transport != "inproc":
-            _core.keep_blocks(max(_KEPT_BLOCK, 4 * layout.size // _BLOCKS_KEPT))  # an update, encrypted in pieces
+            two_updates = 8 * layout.size  # encrypted in pieces, and what else is freed meanwhile
+            _core.keep_blocks(max(_KEPT_BLOCK, two_updates // _BLOCKS_KEPT))
         self._vectors = Vectors(layout, outbox, 1 if self._local is not None else 2)
 
     @property
