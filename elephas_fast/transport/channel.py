@@ -150,7 +150,7 @@ class Channel:
                 if self._seal is None:
                     return frames
                 opened = self._seal.open(frames)
-                if opened is not None or self._seal.meets_another(frames):
+                if opened is not None or self._seal.meets_another(frames) or time.monotonic() > deadline:
                     return opened
                 continue
             self._look()

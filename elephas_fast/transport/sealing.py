@@ -2,8 +2,9 @@
 
 Each channel and each listener has a key pair of its own (X25519, RFC 7748) and says its public key with each message.
 Both ends make the keys of the two directions from the secret these share and the fit's key (HKDF, RFC 5869): who does
-not know the fit's key can neither read nor speak, and who learns it later cannot read what was recorded. What a channel
-says before it has heard from the listener is sealed with a key made from the fit's key and its own public key alone.
+not know the fit's key can neither read nor speak, and who learns it later cannot read what was recorded, but for what a
+channel says before it has heard from the listener: that is sealed with a key made from the fit's key and the channel's
+public key alone.
 
 A message is ``[head, chunk, ...]``. The head is clear, and authenticated with every chunk: kind, public key, number of
 the message, lengths of the frames. The nonce of a chunk is the number of its message and its own place, so that none is
@@ -157,6 +158,7 @@ class _Head:
         self.data = data
         self.kind, self.public, self.number = _HEAD.unpack_from(data)
         self.lengths: tuple[int, ...] = struct.unpack_from(f"<{(len(data) - _HEAD.size) // _LENGTH}Q", data, _HEAD.size)
+        self.places: list[tuple[int, int, int]] = []
 
     @classmethod
     def read(cls, wire: Sequence[memoryview]) -> _Head | None:
@@ -165,8 +167,10 @@ class _Head:
         if not _HEAD.size < size <= MAX_HEAD or (size - _HEAD.size) % _LENGTH:
             return None
         head = cls(bytes(wire[0]))
-        places = _places(head.lengths) if sum(head.lengths) <= CHUNK * len(wire) else []
-        if not places or [end - begin + OVERHEAD for _, begin, end in places] != [len(chunk) for chunk in wire[1:]]:
+        if sum(head.lengths) > CHUNK * len(wire):
+            return None
+        head.places = _places(head.lengths)
+        if [end - begin + OVERHEAD for _, begin, end in head.places] != [len(chunk) for chunk in wire[1:]]:
             return None
         return head
 
@@ -197,7 +201,7 @@ def _open(cipher: AESGCM, head: _Head, wire: Sequence[memoryview]) -> list[memor
     frames = [memoryview(b"")] * len(head.lengths)
     whole: dict[int, memoryview] = {}
     try:
-        for place, (frame, begin, end) in enumerate(_places(head.lengths)):
+        for place, (frame, begin, end) in enumerate(head.places):
             nonce, chunk = _NONCE.pack(head.number, place), wire[place + 1]
             if head.lengths[frame] <= CHUNK:
                 frames[frame] = memoryview(cipher.decrypt(nonce, chunk, head.data))

@@ -106,7 +106,7 @@ def test_a_password_is_good_from_one_address_only(
     assert served.heard == [[b"it is me"]] + [[b"me too"]] * (not elsewhere)
 
 
-def test_who_reads_the_password_is_admitted_and_not_heard(monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
+def test_who_reads_the_password_is_admitted_and_not_heard(nothing_left: None) -> None:
     """He connects from the same address, and says what he likes without knowing the key."""
     with closing(Served("tcp://127.0.0.1:*")) as served, zmq.Context() as context:
         reader = context.socket(zmq.DEALER)
@@ -119,6 +119,42 @@ def test_who_reads_the_password_is_admitted_and_not_heard(monkeypatch: pytest.Mo
                 assert reader.poll(int(1000 * WAIT)), "he is told that he was not understood"
                 assert len(reader.recv()) == 33
     assert served.heard == []
+
+
+def test_who_only_talks_nonsense_cannot_hold_a_channel_up(monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
+    """Somebody in the listener's place, who lets everybody in and says more than can be looked at, for ten seconds."""
+    talking = True
+    with zmq.Context() as context:
+        router = context.socket(zmq.ROUTER)
+        router.setsockopt(zmq.LINGER, 0)
+        gate = admission.Admission(context, KEY, encrypted=True)
+        admission.as_server(router)
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+
+        def talk() -> None:
+            while talking and not router.poll(10):
+                if gate.socket.poll(0):
+                    gate.answer()
+            name = router.recv_multipart()[0]
+            end = time.monotonic() + 10.0
+            while talking and time.monotonic() < end:
+                router.send_multipart([name, b"nonsense"])
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        channel = Channel(f"tcp://127.0.0.1:{port}", KEY)
+        try:
+            assert channel.send([b"hello"], WAIT)
+            monkeypatch.setattr(channel._seal, "open", lambda _: time.sleep(0.01))
+            began = time.monotonic()
+            assert channel.receive(1.0) is None
+            assert time.monotonic() - began < 5.0
+        finally:
+            talking = False
+            channel.close()
+            thread.join(WAIT)
+            router.close()
+            gate.socket.close()
 
 
 def test_what_is_said_cannot_be_read_on_the_way(nothing_left: None) -> None:
