@@ -19,12 +19,14 @@ from elephas_fast.transport.sockets import (
     check_scheme,
     configure,
     contexts,
+    receive,
     send,
     send_heartbeats,
 )
 
 _EVENT: Final = struct.Struct("=Hi")  # what a monitor sends first (zmq_socket_monitor(3))
 _SEVERAL: Final = 4
+_GLANCE_MS: Final = 50  # from one look at the connection to the next while waiting for a message
 _MONITORED: Final = int(
     zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -71,10 +73,7 @@ class Channel:
             if self._key is not None:
                 as_client(socket, self._key, encrypted=self._encrypted)
             self._monitor = socket.get_monitor_socket(_MONITORED)
-        self._poller = zmq.Poller()
-        self._poller.register(socket, zmq.POLLIN)
-        if self._monitor is not None:
-            self._poller.register(self._monitor, zmq.POLLIN)
+        self._waits = -1
         socket.connect(self.endpoint)
 
     def _shut(self) -> None:
@@ -142,21 +141,26 @@ class Channel:
         socket = self._own()
         deadline = time.monotonic() + timeout
         while True:
-            ready = self._poller.poll(max(0, int((deadline - time.monotonic()) * 1000)))
-            if not ready:
-                return None
-            if any(source is socket for source, _ in ready):
-                frames = [frame.buffer for frame in socket.recv_multipart(copy=False)]
-                if self._seal is None:
-                    return frames
-                opened = self._seal.open(frames)
-                if opened is not None or self._seal.meets_another(frames) or time.monotonic() > deadline:
-                    return opened
+            left = deadline - time.monotonic()
+            self._wait_at_most(socket, min(_GLANCE_MS, max(0, int(left * 1000))))
+            try:
+                frames = receive(socket, 0)
+            except zmq.Again:
+                self._look()
+                if self._back or left <= 0:
+                    self._back = False
+                    return None
                 continue
-            self._look()
-            if self._back:
-                self._back = False
-                return None
+            if self._seal is None:
+                return frames
+            opened = self._seal.open(frames)
+            if opened is not None or self._seal.meets_another(frames) or left <= 0:
+                return opened
+
+    def _wait_at_most(self, socket: zmq.Socket[Any], milliseconds: int) -> None:
+        if milliseconds != self._waits:
+            socket.setsockopt(zmq.RCVTIMEO, milliseconds)
+            self._waits = milliseconds
 
     @property
     def inherited(self) -> bool:
@@ -173,10 +177,9 @@ class Channel:
         return self._socket
 
     def close(self) -> None:
-        """Drop the connection and what is queued. Safe to call twice."""
-        if self._context is None:
+        """Drop the connection and what is queued; in a fork, nothing. Safe to call twice."""
+        if self._context is None or self.inherited:
             return
-        if not self.inherited:
-            self._shut()
-            contexts.release()
-        self._socket = self._monitor = self._context = None
+        self._shut()
+        contexts.release()
+        self._context = None

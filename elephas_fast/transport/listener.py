@@ -19,6 +19,7 @@ from elephas_fast.transport.sockets import (
     check_scheme,
     configure,
     contexts,
+    receive,
     send,
 )
 
@@ -100,8 +101,8 @@ class Listener:
                 continue
             index = self._sockets.index(source)
             for _ in range(_AT_ONCE):
-                identity, *frames = source.recv_multipart(_NOW, copy=False)
-                yield from self._heard(index, identity.bytes, [frame.buffer for frame in frames])
+                identity = source.recv(_NOW)
+                yield from self._heard(index, identity, receive(source))
                 if source.closed or not source.getsockopt(_EVENTS) & _IN:
                     break
 

@@ -79,6 +79,16 @@ def send(socket: zmq.Socket[Any], frames: Sequence[Frame]) -> None:
     socket.send(frames[-1], _NOW, copy=len(frames[-1]) < COPY_BELOW)
 
 
+def receive(socket: zmq.Socket[Any], flags: int = _NOW) -> list[memoryview]:
+    """The frames of one message, in memory they keep to themselves; raises ``zmq.Again`` if none comes."""
+    frame = socket.recv(flags, copy=False)
+    frames = [frame.buffer]
+    while frame.more:
+        frame = socket.recv(_NOW, copy=False)
+        frames.append(frame.buffer)
+    return frames
+
+
 def check_scheme(endpoint: str) -> str:
     scheme, mark, _ = endpoint.partition("://")
     if scheme not in SCHEMES or not mark:

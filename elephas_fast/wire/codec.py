@@ -11,9 +11,10 @@ import math
 import struct
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import cache
+from operator import attrgetter
 from typing import Any, Final
 
 import msgpack
@@ -53,11 +54,11 @@ def encode(message: Message, payload: Sequence[Frame] = (), *, request: int | No
     plan = _plan(kind.CODE)
     values = plan.values_of(message)
     if request is not None:
-        values = (request, *values[1:])
+        values = (values[0], request, *values[2:])
     problem = plan.problem(values)
     if problem:
         raise ValueError(problem)
-    body = _local.pack((kind.CODE, *values))
+    body = _local.pack(values)
     return [body + _CHECKSUM.pack(_checksum(body, payload)), *payload]
 
 
@@ -106,21 +107,20 @@ def decode(frames: Sequence[Frame]) -> tuple[Message, list[Frame]]:
     if kind is None:
         raise ProtocolError(f"header: expected a known message code, got {values[0]}")
     plan = _plan(kind.CODE)
-    values = values[1:]
-    if len(values) != len(plan.names):
-        raise ProtocolError(f"{kind.__name__}: expected {len(plan.names)} fields, got {len(values)}")
+    if len(values) != 1 + len(plan.names):
+        raise ProtocolError(f"{kind.__name__}: expected {len(plan.names)} fields, got {len(values) - 1}")
     if len(payload) > kind.PAYLOAD:
         raise ProtocolError(f"{kind.__name__}: expected at most {kind.PAYLOAD} payload frames, got {len(payload)}")
     problem = plan.problem(values)
     if problem:
         raise ProtocolError(problem)
     message = kind.__new__(kind)  # every field is checked and set: what a frozen dataclass sets one by one
-    message.__dict__.update(zip(plan.names, values, strict=True))
+    message.__dict__.update(zip(plan.names, values[1:], strict=True))
     return message, payload
 
 
 class _Plan:
-    """How the fields of one kind of message are read and checked.
+    """How the array of one kind of message, its code and its fields, is made and checked.
 
     Nearly every message is good: types and bounds are compared first, and only where that fails the checks that say
     in words what is wrong.
@@ -129,17 +129,14 @@ class _Plan:
     def __init__(self, kind: type[Message]) -> None:
         declared = fields(kind)
         self.names = tuple(f.name for f in declared)
+        self.values_of: Callable[[Message], tuple[Any, ...]] = attrgetter("CODE", *self.names)
         self._kind = kind.__name__
         self._checks = [_CHECKERS[str(f.type)](f.metadata) for f in declared]
-        self._types = tuple(_TYPES[str(f.type)] for f in declared)
-        numbers = [(i, f.metadata) for i, f in enumerate(declared) if str(f.type) in ("int", "float")]
+        self._types = (int, *(_TYPES[str(f.type)] for f in declared))
+        numbers = [(i, f.metadata) for i, f in enumerate(declared, 1) if str(f.type) in ("int", "float")]
         self._bounds = [(i, bounds["least"], bounds["most"]) for i, bounds in numbers]
-        self._sizes = [(i, f.metadata["most"]) for i, f in enumerate(declared) if str(f.type) in ("str", "bytes")]
+        self._sizes = [(i, f.metadata["most"]) for i, f in enumerate(declared, 1) if str(f.type) in ("str", "bytes")]
         self._needs_words = tuple in self._types
-
-    def values_of(self, message: Message) -> tuple[Any, ...]:
-        given = message.__dict__
-        return tuple([given[name] for name in self.names])
 
     def problem(self, values: tuple[Any, ...]) -> str:
         """What is wrong with the values, naming the field; empty if nothing is."""
@@ -154,7 +151,7 @@ class _Plan:
         return self._in_words(values)
 
     def _in_words(self, values: tuple[Any, ...]) -> str:
-        for name, check, value in zip(self.names, self._checks, values, strict=True):
+        for name, check, value in zip(self.names, self._checks, values[1:], strict=True):
             problem = check(value)
             if problem:
                 return f"{self._kind}.{name}: {problem}"
