@@ -43,7 +43,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Goal:
-    """A target against a peer. `ratio` says how many times better ours is, `target` what it must reach."""
+    """A target against a peer. `ratio` says how many times better ours is, `target` what it must reach. `limit`: what
+    does the least that anybody could, in the same run.
+    """
 
     goal: str
     ours: float
@@ -51,20 +53,29 @@ class Goal:
     peer_name: str
     unit: str
     target: float
+    limit: float | None = None
+    limit_name: str = ""
 
     @property
     def ratio(self) -> float:
         """peer / ours where less is better (time, memory), else ours / peer; 0 if ours did nothing."""
+        return self._times_better(self.ours)
+
+    def _times_better(self, value: float) -> float:
         less = self.unit in SCALE or self.unit == "MiB"
-        better, worse = (self.peer, self.ours) if less else (self.ours, self.peer)
+        better, worse = (self.peer, value) if less else (value, self.peer)
         return better / worse if worse else 0.0
 
     def line(self) -> dict[str, Any]:
-        return {
+        line: dict[str, Any] = {
             "goal": self.goal, "ours": self.ours, "peer": self.peer, "peer_name": self.peer_name,
             "unit": self.unit, "ratio": round(self.ratio, 3), "target": round(self.target, 4),
             "met": self.ratio >= self.target,
         }  # fmt: skip
+        if self.limit is not None:
+            within = self._times_better(self.limit) >= self.target
+            line |= {"limit": self.limit, "limit_name": self.limit_name, "limit_meets": within}
+        return line
 
 
 def interleave(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
@@ -93,11 +104,15 @@ def figures(suite: str, case: str, unit: str, results: Mapping[str, Sequence[flo
     }  # fmt: skip
 
 
-def goal(name: str, found: Mapping[str, Figure], ours: str, peer: str, target: float) -> Iterator[dict[str, Any]]:
-    """The goal's line, if both contenders have a figure in this run."""
+def goal(
+    name: str, found: Mapping[str, Figure], ours: str, peer: str, target: float, limit: str = ""
+) -> Iterator[dict[str, Any]]:
+    """The goal's line, if both contenders have a figure in this run. `limit`: the contender that does the least that
+    anybody could."""
     if ours in found and peer in found:
-        mine, theirs = found[ours], found[peer]
-        yield Goal(name, mine.median, theirs.median, peer, mine.unit, target).line()
+        mine, theirs, least = found[ours], found[peer], found.get(limit)
+        bound = None if least is None else least.median
+        yield Goal(name, mine.median, theirs.median, peer, mine.unit, target, bound, limit).line()
 
 
 def show(line: Mapping[str, Any]) -> str:

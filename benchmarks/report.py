@@ -97,12 +97,23 @@ def goal_table(run: Run) -> Iterator[str]:
     rows = [
         [
             line["goal"], f"{number(line['ours'])} {line['unit']}", f"{number(line['peer'])} ({line['peer_name']})",
-            f"{line['ratio']:.3g}", f"{line['target']:.3g}", "yes" if line["met"] else "**no**",
+            f"{line['ratio']:.3g}", f"{line['target']:.3g}", met(line),
         ]
         for line in run.goals
     ]  # fmt: skip
     if rows:
+        beyond = sum(not line["met"] and not line.get("limit_meets", True) for line in run.goals)
+        others = f"; {beyond} of the others ask more than the limit reached in this run" if beyond else ""
+        yield f"{sum(line['met'] for line in run.goals)} of {len(rows)} goals met{others}."
+        yield ""
         yield from table(["goal", "ours", "peer", "times better", "target", "met"], rows)
+
+
+def met(line: dict[str, Any]) -> str:
+    """Whether a goal is met, and if not, whether the limit does."""
+    if line["met"]:
+        return "yes"
+    return "**no**" if line.get("limit_meets", True) else f"**no**, nor {line['limit_name']} ({number(line['limit'])})"
 
 
 def conditions(run: Run) -> Iterator[str]:

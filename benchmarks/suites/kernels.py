@@ -24,6 +24,7 @@ from benchmarks.rules import RULES
 SIZES = {100_000: "1e5", 1_000_000: "1e6", 10_000_000: "1e7", 100_000_000: "1e8"}
 IN_CACHE = {"SGD": 0.98, "momentum": 0.98, "RMSprop": 0.80, "Adagrad": 0.93, "Adadelta": 0.65, "Adam": 0.88}
 IN_MEMORY = 0.97
+BARE = "bare loop"  # the bytes of an application moved, and nothing else
 NUMPY, KERAS = {"SGD": 2.0, "Adam": 5.0}, 5.0
 FUSED, FOREACH = {"1e5": 3.0, "1e6": 1.6, "1e7": 1.05, "1e8": 1.0}, 7.0
 FUSED_RULES, FOREACH_RULES = ("SGD", "momentum", "Adagrad", "Adam"), ("RMSprop", "Adadelta", "Adam")
@@ -34,9 +35,9 @@ FUSED_WORK = [
     ("four pushes, one pass", "Adam", ("1e7",), "four pushes, a pass each", QUEUED),
     ("copied in the pass", "SGD", ("1e7",), "copied after", COPIED),
     ("copied in the pass", "Adam", ("1e7",), "copied after", COPIED),
-    ("bfloat16 slots", "Adam", ("1e7", "1e8"), "bare loop", HALF_SLOTS),
-    ("plain", "Adam", ("1e7",), "bare loop", FREE),
-    ("scaled", "Adam", ("1e7",), "bare loop", FREE),
+    ("bfloat16 slots", "Adam", ("1e7", "1e8"), BARE, HALF_SLOTS),
+    ("plain", "Adam", ("1e7",), BARE, FREE),
+    ("scaled", "Adam", ("1e7",), BARE, FREE),
     ("mean of four", "Adam", ("1e7",), "bare loop, four gradients", FREE),
     ("bfloat16 gradient", "Adam", ("1e7", "1e8"), "bare loop, 16-bit gradient", FREE),
 ]
@@ -91,7 +92,7 @@ class Processes:
         common: dict[str, Any] = {"rule": rule, "n": n, "seconds": seconds}
         contenders: dict[str, Callable[[], float]] = {
             "ours": partial(block, self.ours, kind="ours", threads=self.threads, **common),
-            "bare loop": partial(block, self.ours, kind="bare", threads=self.threads, **common),
+            BARE: partial(block, self.ours, kind="bare", threads=self.threads, **common),
         }
         if self.torch and rule in FUSED_RULES:
             contenders["torch fused"] = partial(block, self.torch, kind="fused", **common)
@@ -113,14 +114,14 @@ def case_of(rule: str, size: str, threads: int) -> str:
 def goals(rule: str, size: str, threads: int, found: dict[str, Figure]) -> Iterator[dict[str, Any]]:
     here = case_of(rule, size, threads)
     if size == "1e5":
-        yield from goal(f"{here}: share of the limit in cache", found, "ours", "bare loop", IN_CACHE[rule])
+        yield from goal(f"{here}: share of the limit in cache", found, "ours", BARE, IN_CACHE[rule])
     if size in ("1e7", "1e8"):
-        yield from goal(f"{here}: share of the limit in memory", found, "ours", "bare loop", IN_MEMORY)
+        yield from goal(f"{here}: share of the limit in memory", found, "ours", BARE, IN_MEMORY)
     if rule in NUMPY:
-        yield from goal(f"{here}: against NumPy in place", found, "ours", "numpy in place", NUMPY[rule])
-    yield from goal(f"{here}: against Keras' apply", found, "ours", "keras apply", KERAS)
-    yield from goal(f"{here}: against PyTorch fused", found, "ours", "torch fused", FUSED[size])
-    yield from goal(f"{here}: against PyTorch foreach", found, "ours", "torch foreach", FOREACH)
+        yield from goal(f"{here}: against NumPy in place", found, "ours", "numpy in place", NUMPY[rule], BARE)
+    yield from goal(f"{here}: against Keras' apply", found, "ours", "keras apply", KERAS, BARE)
+    yield from goal(f"{here}: against PyTorch fused", found, "ours", "torch fused", FUSED[size], BARE)
+    yield from goal(f"{here}: against PyTorch foreach", found, "ours", "torch foreach", FOREACH, BARE)
 
 
 def applications(settings: Settings, seconds: float) -> Iterator[dict[str, Any]]:
