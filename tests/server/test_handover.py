@@ -140,8 +140,8 @@ def test_a_wrong_key_gets_nothing(giver: Giver, key: bytes) -> None:
     before = descriptors()
     with pytest.raises(PermissionError, match="key refused; the address belongs to another fit"):
         receive(giver.endpoint, key)
-    assert descriptors() == before
     assert wait_until(lambda: giver.refused == 1, 5.0)
+    assert descriptors() == before
     assert giver.accepted == []
 
 
