@@ -70,14 +70,17 @@ class Wait(Fault):
 class Freeze(Fault):
     """The first attempt of partition 0 freezes its executor and that one's worker before its third push, so that Spark
     can neither reach nor end it. Once another owns the partition, it pushes a hundred times a second for ``seconds``,
-    whatever it is told. The other takes somewhat longer for its rounds."""
+    whatever it is told. The other takes somewhat longer for its rounds. Partition 1 waits for the freezing: where it
+    came to its end before, Spark would start a copy of partition 0, and who is fenced earlier freezes nothing."""
 
     seconds: float = 0.0
 
     def begin(self, partition):
-        if partition == 0 and self.once("freeze"):
+        if partition == 1:
+            watch_pushes(partition, lambda moment, *_: moment == "before" and await_file(Path(self.folder, "frozen")))
+        elif self.once("freeze"):
             self._be_a_zombie()
-        elif partition == 0:
+        else:
             pause = (self.seconds + 10.0) / (EACH - STRUCK + 1)
             watch_pushes(partition, lambda moment, *_: moment == "before" and time.sleep(pause))
 
@@ -85,11 +88,12 @@ class Freeze(Fault):
         honest = LocalPath.push
 
         def push(path, clock, *arguments, **options):
-            if clock != STRUCK or not self.once("frozen"):
+            if clock != STRUCK or not self.once("zombie"):
                 return honest(path, clock, *arguments, **options)
             executor = self.attempts(0)[0].jvm
-            for frozen in (executor, parent_of(executor)):
-                os.kill(frozen, signal.SIGSTOP)
+            for process in (executor, parent_of(executor)):
+                os.kill(process, signal.SIGSTOP)
+            Path(self.folder, "frozen").touch()
             deadline = time.monotonic() + 120.0
             while path._store.ledger.generation(path.line) == path.generation and time.monotonic() < deadline:
                 time.sleep(0.01)

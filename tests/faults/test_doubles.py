@@ -45,7 +45,7 @@ def test_a_zombie_that_pushes_and_pushes_changes_nothing(found, how_many, inject
     fit = found["zombie"]
     assert right(fit), fit
     assert fit["executors"] >= 2
-    assert fit["refused"] > 1000
+    assert fit["refused"] > 1000, fit
     assert fit["faults"]["fenced"] >= 1000
     injected(seconds_of_a_zombie=how_many(60, 600), its_pushes=fit["refused"], applied=0)
 
