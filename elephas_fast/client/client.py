@@ -6,10 +6,9 @@ in its outbox.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +16,16 @@ from numpy.typing import NDArray
 from elephas_fast import _core
 from elephas_fast.client.conversation import Conversation, PushRefused, copy_floats
 from elephas_fast.client.local import LocalPath
-from elephas_fast.client.road import find_road, follow
-from elephas_fast.client.vectors import Gradient, Vectors
-from elephas_fast.config import TRANSPORTS, ServerSettings, whole
-from elephas_fast.layout import ByteArray, Float32Array, Layout
-from elephas_fast.store import ParameterStore
+from elephas_fast.client.membership import Membership
+from elephas_fast.client.vectors import Gradient, PushOptions, Update, Vectors
+from elephas_fast.config import TRANSPORTS, whole
+from elephas_fast.layout import ByteArray, Float32Array
+from elephas_fast.store import ParameterStore, Segment
 from elephas_fast.transport import Address
 from elephas_fast.wire import (
-    PROTOCOL_VERSION,
     Ack,
     Close,
     Frame,
-    Hello,
-    Message,
     Observe,
     Observed,
     Pull,
@@ -37,7 +33,6 @@ from elephas_fast.wire import (
     Report,
     Steer,
     Weights,
-    Welcome,
     decode,
     pack_arrays,
     unpack_arrays,
@@ -96,8 +91,7 @@ def connect(
 class Client:
     """A connection to one server. Not thread-safe; one per thread. Made by ``connect``.
 
-    ``layout``: of the flat vector; ``clock``: rounds of this client that have been applied; ``version``: the last
-    version seen; ``transport``: the way taken.
+    ``layout``: of the flat vector; ``settings``: the server's; ``transport``: the way taken.
     """
 
     def __init__(
@@ -111,107 +105,68 @@ class Client:
         patience: float,
         while_silent: Callable[[], None] | None = None,
     ) -> None:
-        self._address = address
-        self._partition, self._attempt, self._rounds = partition, attempt, rounds
         self._in_flight: tuple[Push, list[Frame], int] | None = None
         self._accepted: tuple[Push, list[Frame]] | None = None
-        self._line, self._generation, self._outbox_index = -1, 0, -1
+        self._done: Receipt | None = None
         self._store: ParameterStore | None = None
-        self.version = 0
-        self.clock = 0
-        road = find_road(address, transport, timeout)
-        self.transport = road.scheme
-        self._segment, self._lifeline = road.segment, road.lifeline
-        self._conversation: Conversation | None = None
+        self._local: LocalPath | None = None
+        self._member = Membership(
+            address, transport, partition, attempt, rounds, timeout, patience, while_silent, self._resume
+        )
+        self.transport = self._member.transport
+        self.layout, self.settings = self._member.layout, self._member.settings
         try:
-            self._conversation = Conversation(
-                address,
-                road.endpoint,
-                greet=self._greet_again,
-                standing=lambda: f"last applied round of partition {partition}: {self.clock}",
-                timeout=timeout,
-                patience=patience,
-                while_silent=while_silent,
+            self._vectors = Vectors(
+                self.layout, self._join_segment(self._member.segment), 1 if self._local is not None else 2
             )
-            self._hello()
-            self._join_segment()
         except BaseException:
             self.close()
             raise
 
-    def _hello(self) -> None:
-        hello = Hello(
-            protocol=PROTOCOL_VERSION,
-            key=self._address.key,
-            partition=self._partition,
-            attempt=self._attempt,
-            rounds=1 if self._rounds is None and self._partition < 0 else int(self._rounds or 0),
-            outbox=self._segment is not None,
-            line=self._line,
-            generation=self._generation,
-            held=self._outbox_index,
+    @property
+    def clock(self) -> int:
+        """Rounds of this client that have been applied."""
+        return self._member.clock
+
+    @property
+    def version(self) -> int:
+        """The last version of the weights seen."""
+        return self._member.version
+
+    def _join_segment(self, segment: Segment | None) -> tuple[Float32Array, ByteArray] | None:
+        """Open the store where its memory is near; the outbox in it, if this client has one."""
+        layout, settings, member = self.layout, self.settings, self._member
+        if segment is None:
+            if self.transport != "inproc":
+                two_updates = 8 * layout.size  # encrypted in pieces, and what else is freed meanwhile
+                _core.keep_blocks(max(_KEPT_BLOCK, two_updates // _BLOCKS_KEPT))
+            return None
+        self._store = ParameterStore.attach(
+            segment,
+            settings.optimizer,
+            layout,
+            access=settings.store_access,
+            on_nonfinite=settings.on_nonfinite,
+            state_rate=settings.state_rate,
         )
-        welcome, _ = self._talk().ask(hello, expect=Welcome)
-        self._line, self._generation = welcome.line, welcome.generation
-        self.clock, self.version = welcome.clock, welcome.version
-        self._outbox_index = welcome.outbox
-        self.layout = Layout.from_json(welcome.layout)
-        self.settings = ServerSettings.from_json(welcome.settings)
+        if settings.mode != "synchronous":
+            self._local = LocalPath(self._store, member.line, member.generation)
+            return None
+        return segment.outbox(member.outbox) if member.outbox >= 0 else None
 
-    def _greet_again(self, message: Message) -> Message:
-        """Say hello to a server that does not know this connection, because it was cut or because the server is another
-        one on the same segment, and renew the generation of a push that was refused.
-
-        A push that had been applied before is answered here; one that had been accepted for a synchronous round which
-        was lost with the server is sent once more.
-        """
-        if isinstance(message, Hello):
-            raise PushRefused("protocol", "the server refuses to know this connection")
-        self._hello()
-        self._lifeline = follow(self._address, self._lifeline, self._line, self._generation)
+    def _resume(self) -> None:
+        """After another hello: renew the generation, and send once more what had been accepted for a synchronous round
+        that was lost with its server."""
+        member = self._member
         if self._local is not None:
-            self._local.generation = self._generation
-        self._accept_again()
-        if not isinstance(message, Push):
-            return message
-        if message.clock <= self.clock:
-            return Ack(status="duplicate", clock=message.clock, version=self.version)
-        return replace(message, generation=self._generation)
-
-    def _accept_again(self) -> None:
+            self._local.generation = member.generation
         if self._accepted is None:
             return
         push, payload = self._accepted
-        if self.clock < push.clock:
-            push = replace(push, generation=self._generation, pull=False)
+        if member.clock < push.clock:
+            push = replace(push, generation=member.generation, pull=False)
             self._talk().ask(push, payload, expect=Ack)
-            self.clock = push.clock
-
-    def _join_segment(self) -> None:
-        layout = self.layout
-        self._local: LocalPath | None = None
-        self._done: Receipt | None = None
-        outbox = None
-        if self._segment is not None:
-            assert self._lifeline is not None
-            if not self._lifeline.introduce(self._line, self._generation):
-                self._lifeline = follow(self._address, self._lifeline, self._line, self._generation)
-            self._store = ParameterStore.attach(
-                self._segment,
-                self.settings.optimizer,
-                layout,
-                access=self.settings.store_access,
-                on_nonfinite=self.settings.on_nonfinite,
-                state_rate=self.settings.state_rate,
-            )
-            if self.settings.mode != "synchronous":
-                self._local = LocalPath(self._store, self._line, self._generation)
-            elif self._outbox_index >= 0:
-                outbox = self._segment.outbox(self._outbox_index)
-        elif self.transport != "inproc":
-            two_updates = 8 * layout.size  # encrypted in pieces, and what else is freed meanwhile
-            _core.keep_blocks(max(_KEPT_BLOCK, two_updates // _BLOCKS_KEPT))
-        self._vectors = Vectors(layout, outbox, 1 if self._local is not None else 2)
+            member.clock = push.clock
 
     @property
     def shared_weights(self) -> tuple[Float32Array, ByteArray] | None:
@@ -251,62 +206,45 @@ class Client:
         caller knows that its trainable part is, which saves the shared path a look at it. One push is in flight at a
         time; in synchronous mode the round of the last one is waited for.
         """
-        self._talk()
-        self._vectors.check(gradient, opaque)
-        rows = whole("rows", rows, 0)
+        update = Update(gradient, state, scale, opaque, rows, base_version, finite)
+        self._check(update)
         self.wait()
         if self._local is not None:
-            receipt = self._apply(self._local, gradient, state, scale, opaque, finite)
+            receipt = self._apply(self._local, update)
             return receipt if wait else None
-        self._send(gradient, state, scale, opaque, rows, base_version, pull=False)
+        self._send(update, pull=False)
         return self.wait() if wait else None
 
-    def send_round(
-        self,
-        gradient: Gradient,
-        *,
-        state: Float32Array | None = None,
-        scale: float = 1.0,
-        opaque: ByteArray | None = None,
-        rows: int = 1,
-        base_version: int | None = None,
-        finite: bool = False,
-    ) -> None:
+    def send_round(self, gradient: Gradient, **options: Unpack[PushOptions]) -> None:
         """``push`` whose reply ``finish_round`` takes, together with the weights of the next round, before anything
         else is asked.
 
         A push to another host is under way meanwhile; on the server's host it has been applied on return.
         """
-        self._talk()
-        self._vectors.check(gradient, opaque)
-        rows = whole("rows", rows, 0)
+        update = Update(gradient, **options)
+        self._check(update)
         self.wait()
         if self._local is not None:
-            self._done = self._apply(self._local, gradient, state, scale, opaque, finite)
+            self._done = self._apply(self._local, update)
         else:
-            self._send(gradient, state, scale, opaque, rows, base_version, pull=True)
+            self._send(update, pull=True)
 
-    def _send(
-        self,
-        gradient: Gradient,
-        state: Float32Array | None,
-        scale: float,
-        opaque: ByteArray | None,
-        rows: int,
-        base_version: int | None,
-        *,
-        pull: bool,
-    ) -> None:
+    def _check(self, update: Update) -> None:
+        self._talk()
+        self._vectors.check(update.gradient, update.opaque)
+        whole("rows", update.rows, 0)
+
+    def _send(self, update: Update, *, pull: bool) -> None:
         talk = self._talk()
         self._await_round()
-        payload = self._vectors.frames(gradient, state, scale, opaque)
+        payload = self._vectors.frames(update)
         push = Push(
-            generation=self._generation,
+            generation=self._member.generation,
             clock=self.clock + 1,
-            base_version=self.version if base_version is None else base_version,
-            rows=rows,
+            base_version=self.version if update.base_version is None else update.base_version,
+            rows=int(update.rows),
             outbox=self._vectors.outbox is not None,
-            opaque=opaque is not None and self.layout.opaque_size > 0,
+            opaque=update.opaque is not None and self.layout.opaque_size > 0,
             pull=pull,
         )
         self._in_flight = (push, payload, talk.send(push, payload))
@@ -317,50 +255,34 @@ class Client:
             self._talk().ask(Pull(purpose="evaluate", clock=self.clock, weights=False), expect=Weights)
             self._accepted = None
 
-    def _apply(
-        self,
-        local: LocalPath,
-        gradient: Gradient,
-        state: Float32Array | None,
-        scale: float,
-        opaque: ByteArray | None,
-        finite: bool,
-        pull: tuple[Float32Array, ByteArray] | None = None,
-    ) -> Receipt:
+    def _apply(self, local: LocalPath, update: Update, pull: tuple[Float32Array, ByteArray] | None = None) -> Receipt:
         outcome = local.push(
-            self.clock + 1, gradient, state=state, scale=scale, opaque=opaque, finite=finite, pull=pull
+            self.clock + 1,
+            update.gradient,
+            state=update.state,
+            scale=update.scale,
+            opaque=update.opaque,
+            finite=update.finite,
+            pull=pull,
         )
-        self.clock += 1
-        self.version = outcome.version
+        self._member.clock += 1
+        self._member.version = outcome.version
         if outcome.verdict == "duplicate":
             return Receipt("duplicate", outcome.version)
         return Receipt("applied" if outcome.applied else "refused", outcome.version)
 
     def exchange(
-        self,
-        gradient: Gradient,
-        out: Float32Array | None,
-        opaque_out: ByteArray,
-        *,
-        state: Float32Array | None = None,
-        scale: float = 1.0,
-        opaque: ByteArray | None = None,
-        rows: int = 1,
-        base_version: int | None = None,
-        finite: bool = False,
+        self, gradient: Gradient, out: Float32Array | None, opaque_out: ByteArray, **options: Unpack[PushOptions]
     ) -> tuple[Receipt, Turn]:
         """``send_round`` and ``finish_round(out, opaque_out)`` in one, which an asynchronous or hogwild client on the
         server's host does in one pass over memory.
         """
         if self._local is None or out is None or self.settings.gated_each_round:
-            self.send_round(
-                gradient, state=state, scale=scale, opaque=opaque, rows=rows, base_version=base_version, finite=finite
-            )
+            self.send_round(gradient, **options)
             return self.finish_round(out, opaque_out)
-        self._talk()
-        self._vectors.check(gradient, opaque)
-        whole("rows", rows, 0)
-        receipt = self._apply(self._local, gradient, state, scale, opaque, finite, (out, opaque_out))
+        update = Update(gradient, **options)
+        self._check(update)
+        receipt = self._apply(self._local, update, (out, opaque_out))
         return receipt, Turn(self.version, False, 0.0)
 
     def finish_round(self, out: Float32Array | None, opaque: ByteArray) -> tuple[Receipt, Turn]:
@@ -391,10 +313,10 @@ class Client:
             self._in_flight = None
             raise
         self._in_flight = None
-        self.clock = push.clock
+        self._member.clock = push.clock
         if isinstance(reply, Ack):
             self._accepted = (push, payload) if self.settings.mode == "synchronous" else None
-            self.version = reply.version
+            self._member.version = reply.version
             return Receipt(reply.status, reply.version), None
         return Receipt(reply.status, reply.pushed), self._turn(reply, frames, out, opaque)
 
@@ -429,7 +351,7 @@ class Client:
         if mapped and purpose == "observe":
             ask = False
         if not ask and self._store is not None:
-            self.version = self._read(self._store, out, opaque)
+            self._member.version = self._read(self._store, out, opaque)
             return Turn(self.version, False, 0.0)
         pull = Pull(purpose=purpose, clock=self.clock, weights=not mapped)
         reply, frames = self._talk().ask(pull, expect=Weights, into=out)
@@ -440,10 +362,10 @@ class Client:
     ) -> Turn:
         """The turn a reply gives, with the weights in ``out`` and ``opaque``."""
         self._accepted = None
-        self.version = reply.version
+        self._member.version = reply.version
         if self._store is not None:
             self._store.set_learning_rate(reply.server_learning_rate)
-            self.version = self._read(self._store, out, opaque)
+            self._member.version = self._read(self._store, out, opaque)
         elif out is not None:
             self._unpack(reply, frames, out, opaque)
         return Turn(self.version, reply.stop, reply.learning_rate)
@@ -497,20 +419,13 @@ class Client:
 
     def close(self) -> None:
         """Leave. What is in flight is not waited for. Safe to call twice."""
-        if self._conversation is not None:
-            self._conversation.close()
-            self._conversation = None
+        self._local = None
         if hasattr(self, "_vectors"):
-            del self._vectors, self._local
+            del self._vectors
         if self._store is not None:
             self._store.close()
             self._store = None
-        if self._segment is not None:
-            self._segment.close()
-            self._segment = None
-        if self._lifeline is not None:
-            self._lifeline.close()
-            self._lifeline = None
+        self._member.close()
 
     def __enter__(self) -> Client:
         return self
@@ -519,11 +434,4 @@ class Client:
         self.close()
 
     def _talk(self) -> Conversation:
-        if self._conversation is None:
-            raise RuntimeError("the client is closed")
-        if self._conversation.inherited:
-            raise RuntimeError(
-                "the client: expected to be used in the process that connected, got a fork of it; connect again in "
-                f"process {os.getpid()}"
-            )
-        return self._conversation
+        return self._member.talk()

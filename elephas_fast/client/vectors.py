@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -12,6 +13,29 @@ from elephas_fast.store import check_opaque, check_vector
 from elephas_fast.wire import Frame
 
 Gradient = Float32Array | Sequence[Float32Array]
+
+
+class PushOptions(TypedDict, total=False):
+    """What may be said of an update, as ``Client.push`` describes it."""
+
+    state: Float32Array | None
+    scale: float
+    opaque: ByteArray | None
+    rows: int
+    base_version: int | None
+    finite: bool
+
+
+class Update(NamedTuple):
+    """An update and what was said of it."""
+
+    gradient: Gradient
+    state: Float32Array | None = None
+    scale: float = 1.0
+    opaque: ByteArray | None = None
+    rows: int = 1
+    base_version: int | None = None
+    finite: bool = False
 
 
 class Vectors:
@@ -46,15 +70,14 @@ class Vectors:
         if opaque is not None:
             check_opaque(opaque, opaque_size)
 
-    def frames(
-        self, gradient: Gradient, state: Float32Array | None, scale: float, opaque: ByteArray | None
-    ) -> list[Frame]:
+    def frames(self, update: Update) -> list[Frame]:
         """The payload of a push; none with an outbox, which is filled instead.
 
-        The frames point to ``gradient`` itself where it is one vector and its scale 1.
+        The frames point to the gradient itself where it is one vector and its scale 1.
         """
-        if not isinstance(gradient, np.ndarray) or scale != 1.0:
-            gradient = self._gather(gradient, state, scale)
+        gradient, opaque = update.gradient, update.opaque
+        if not isinstance(gradient, np.ndarray) or update.scale != 1.0:
+            gradient = self._gather(gradient, update.state, update.scale)
         if self.outbox is not None:
             if not _same(gradient, self.outbox[0]):
                 _core.copy(np.ascontiguousarray(gradient), self.outbox[0])

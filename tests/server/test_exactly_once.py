@@ -174,11 +174,11 @@ def test_a_round_pushed_by_an_attempt_that_died_is_not_applied_again() -> None:
 def test_a_place_taken_over_is_not_lost_when_its_former_owner_is_seen_to_go() -> None:
     with ParameterCluster(np.zeros(4, np.float32), transport="shm") as cluster:
         former = connect(cluster.address, transport="shm")
-        assert former._lifeline is not None
-        late = os.dup(former._lifeline.fileno())  # its end is not seen before this is closed
+        assert former._member.lifeline is not None
+        late = os.dup(former._member.lifeline.fileno())  # its end is not seen before this is closed
         former.close()
         with connect(cluster.address, transport="shm") as successor:
-            assert successor._line == former._line
+            assert successor._member.line == former._member.line
             successor.push(ONES)
             os.close(late)
             for _ in range(20):
@@ -253,7 +253,7 @@ def test_a_push_given_up_and_waited_for_later_counts_once() -> None:
         with pytest.raises(ServerUnreachable):
             client.push(ONES)
         os.kill(cluster.pid, signal.SIGCONT)
-        client._conversation.timeout = 20.0
+        client._member.talk().timeout = 20.0
         receipt = client.wait()
         assert receipt is not None
         assert receipt.status in ("applied", "duplicate")

@@ -168,7 +168,7 @@ def test_others_go_on_when_a_client_is_killed_amid_a_push(mode: str) -> None:
         assert -cluster.version <= weights.min() <= weights.max() <= -(cluster.version - partial)
         assert cluster.version > pushed
         with connect(cluster.address, transport="shm", timeout=20.0) as late:
-            assert late._line <= 6  # the places of the killed have been given back
+            assert late._member.line <= 6  # the places of the killed have been given back
             late.push(gradient)
         honest.close()
         cluster.check()
