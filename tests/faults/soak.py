@@ -2,8 +2,8 @@
 
 Runs the files of this folder and those of `OTHERS` with ``--soak``, two at a time, and ends whatever still runs when
 ``--minutes`` have passed. What has passed is remembered in build/soak.json, so that the next call goes on with what
-has not; ``--again`` forgets it, and files that are named run again whatever they came to. The numbers stand in
-docs/reliability.md afterwards.
+has not; ``--again`` forgets it, and files that are named run again whatever they came to. The numbers, and the commit
+they are of, stand in docs/reliability.md afterwards; rows there of files that were not run stay.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,9 +36,9 @@ _GRACE_SECONDS = 30.0
 def run(name: str, stop_at: float) -> dict[str, Any]:
     """What came of one file: 'passed', 'failed', 'cut short' or 'not begun' by ``stop_at`` (``time.monotonic()``), its
     seconds, and the numbers of each of its tests."""
-    began = time.monotonic()
+    began, commit = time.monotonic(), _commit()
     if began >= stop_at:
-        return {"end": "not begun", "seconds": 0, "injected": {}}
+        return {"end": "not begun", "seconds": 0, "commit": commit, "injected": {}}
     numbers = MEMORY.with_name(f"soak-{Path(name).stem}.json")
     numbers.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", str(TESTS / name), "--soak", "--injected", str(numbers)]
@@ -52,31 +53,55 @@ def run(name: str, stop_at: float) -> dict[str, Any]:
                 tests.kill()
             end = "cut short"
     injected = json.loads(numbers.read_text()) if numbers.exists() else {}
-    return {"end": end, "seconds": round(time.monotonic() - began), "injected": injected}
+    return {"end": end, "seconds": round(time.monotonic() - began), "commit": commit, "injected": injected}
 
 
-def table(done: dict[str, Any]) -> str:
-    """The results for people."""
-    minutes = sum(result["seconds"] for result in done.values()) / 60
-    lines = [
-        f"{minutes:.0f} minutes of tests, {AT_ONCE} at a time.",
-        "",
-        "| test | injected and found | end of its file | seconds of its file |",
-        "|---|---|---|---|",
-    ]
-    for name, result in sorted(done.items()):
-        rows = result["injected"] or {name: {}}
-        for test, numbers in rows.items():
-            told = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in numbers.items()) or "-"
-            lines.append(f"| `{test}` | {told} | {result['end']} | {result['seconds']:,} |")
-    return "\n".join(lines)
+def table(done: dict[str, Any], before: str) -> str:
+    """The results for people: those in ``done``, and of all other files the rows that stand in ``before``, a table like
+    this one."""
+    rows = {
+        file: [line for line in before.splitlines() if _file(line) == file] for file in map(_file, before.splitlines())
+    }
+    rows.pop("", None)
+    for name, result in done.items():
+        end = f"{result['end']} | {result['seconds']:,} | {result.get('commit', 'unknown')}"
+        rows[Path(name).name] = [
+            f"| `{test}` | {_told(numbers)} | {end} |" for test, numbers in (result["injected"] or {name: {}}).items()
+        ]
+    seconds = sum(int(lines[0].split("|")[4].replace(",", "")) for lines in rows.values())
+    return "\n".join(
+        [
+            f"{seconds / 60:.0f} minutes of tests, {AT_ONCE} at a time.",
+            "",
+            "| test | injected and found | end of its file | seconds of its file | commit |",
+            "|---|---|---|---|---|",
+            *(line for file in sorted(rows) for line in rows[file]),
+        ]
+    )
 
 
-def put(text: str, between: str) -> str:
-    """``between`` in the place for it."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{between}\n{END}{after}"
+def _told(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in numbers.items()) or "-"
+
+
+def _file(line: str) -> str:
+    """The file that a row of the table is about; '' for other lines."""
+    named = re.match(r"\| `(?:\w+/)*(\w+\.py)\b", line)
+    return named[1] if named else ""
+
+
+def _commit() -> str:
+    told = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return told.stdout.strip() or "unknown"
+
+
+def put(done: dict[str, Any]) -> None:
+    """Write the table into its place in the document."""
+    before, _, rest = DOCUMENT.read_text().partition(BEGIN)
+    standing, _, after = rest.partition(END)
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{table(done, standing)}\n{END}{after}")
 
 
 def main() -> None:
@@ -99,8 +124,8 @@ def main() -> None:
         for one in as_completed(running):
             done[running[one]] = one.result()
             MEMORY.write_text(json.dumps(done, indent=1))
-            DOCUMENT.write_text(put(DOCUMENT.read_text(), table(done)))
-    print(table(done))
+            put(done)
+    print(table(done, ""))
     sys.exit(any(result["end"] == "failed" for result in done.values()))
 
 
