@@ -48,7 +48,7 @@ cdef extern from "kernels.hpp" namespace "elephas" nogil:
 
 
 cdef extern from "blocks.hpp" namespace "elephas" nogil:
-    cpp_bool c_keep_blocks "elephas::keep_blocks"(size_t size, cpp_bool one_arena)
+    cpp_bool c_keep_blocks "elephas::keep_blocks"(size_t size, size_t total, cpp_bool one_arena)
 
 
 cdef extern from "stripes.hpp" namespace "elephas" nogil:

@@ -329,13 +329,13 @@ def subtract(a: _Floats, b: _Floats, out: _Floats, threads: int = 1) -> int:
 def copy(source: _Floats, out: _Floats, threads: int = 1) -> None:
     """``out = source`` over float32[n], which do not overlap."""
 
-def keep_blocks(size: int, *, one_arena: bool = False) -> bool:
-    """Have the allocator keep freed blocks of up to ``size`` bytes, 64 times as much, for the next ones.
+def keep_blocks(size: int, total: int, *, one_arena: bool = False) -> bool:
+    """Have the allocator keep freed blocks of up to ``size`` bytes, ``total`` bytes of them, for the next ones.
 
     A large block is otherwise given back to the system when it is freed, and its pages are fresh and slow the next
     time. ``one_arena``: threads started from now on share one heap, without which blocks of more than 64 MiB are not
     kept. For the whole process and not to be undone. ``False`` where the allocator has no such setting (glibc has).
-    Raises ``ValueError`` for a size below 1.
+    Raises ``ValueError`` for a size below 1 or a total below the size.
     """
 
 def blend(

@@ -330,10 +330,12 @@ def copy(source, out, threads=1):
         c_copy(origin, target, n, workers)
 
 
-def keep_blocks(size, *, one_arena=False):
+def keep_blocks(size, total, *, one_arena=False):
     if size < 1:
         raise ValueError(f"size: expected bytes >= 1, got {size}")
-    return c_keep_blocks(size, one_arena)
+    if total < size:
+        raise ValueError(f"total: expected bytes >= size = {size}, got {total}")
+    return c_keep_blocks(size, total, one_arena)
 
 
 def blend(weights, values, double alpha, access="racy", *, Stripes stripes=None, offset=0, uint64_t start=0):

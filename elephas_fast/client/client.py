@@ -40,7 +40,7 @@ from elephas_fast.wire import (
 
 # Bytes. Pieces of a vector come and go in blocks of half as much, which malloc is to use again.
 _KEPT_BLOCK: Final = 2 * 2**20
-_BLOCKS_KEPT: Final = 64  # by ``keep_blocks``
+_KEPT_AT_LEAST: Final = 128 * 2**20
 
 
 class Receipt(NamedTuple):
@@ -139,7 +139,7 @@ class Client:
         if segment is None:
             if self.transport != "inproc":
                 two_updates = 8 * layout.size  # encrypted in pieces, and what else is freed meanwhile
-                _core.keep_blocks(max(_KEPT_BLOCK, two_updates // _BLOCKS_KEPT))
+                _core.keep_blocks(_KEPT_BLOCK, max(_KEPT_AT_LEAST, two_updates))
             return None
         self._store = ParameterStore.attach(
             segment,

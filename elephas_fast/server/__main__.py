@@ -13,7 +13,7 @@ import resource
 import signal
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from elephas_fast import _core
 from elephas_fast.config import ServerSettings
@@ -21,6 +21,8 @@ from elephas_fast.layout import Layout
 from elephas_fast.server.server import ParameterServer
 from elephas_fast.store import ParameterStore, Segment
 from elephas_fast.transport import Address, Handover, Listener, Notice, here
+
+_MESSAGES_KEPT: Final = 64  # freed ones whose memory is used again
 
 
 def main() -> int:
@@ -40,7 +42,7 @@ def main() -> int:
 def run(task: dict[str, Any]) -> None:
     """Serve the segment of ``task`` (see ``cluster``) until standard input ends or the parent changes."""
     settings = ServerSettings.from_json(task["settings"])
-    _core.keep_blocks(task["max_message_bytes"], one_arena=True)
+    _core.keep_blocks(task["max_message_bytes"], _MESSAGES_KEPT * task["max_message_bytes"], one_arena=True)
     store = ParameterStore.attach(
         Segment.attach(task["segment_fd"]),
         settings.optimizer,

@@ -24,7 +24,7 @@ def faults(size):
 
 size = 40_000_000  # more than malloc keeps of itself
 fresh = faults(size)
-kept = _core.keep_blocks(size, one_arena=True)
+kept = _core.keep_blocks(size, 2 * size, one_arena=True)
 print(kept, fresh, faults(size))
 """
 
@@ -39,4 +39,6 @@ def test_a_kept_block_has_no_fresh_pages() -> None:
 
 def test_a_size_is_a_number_of_bytes() -> None:
     with pytest.raises(ValueError, match="size: expected bytes >= 1, got 0"):
-        _core.keep_blocks(0)
+        _core.keep_blocks(0, 1)
+    with pytest.raises(ValueError, match="total: expected bytes >= size = 2, got 1"):
+        _core.keep_blocks(2, 1)
