@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elephas_fast import _core
-from elephas_fast.client.conversation import Conversation, PushRefused, copy_floats
+from elephas_fast.client.conversation import PushRefused, copy_floats
 from elephas_fast.client.local import LocalPath
 from elephas_fast.client.membership import Membership
-from elephas_fast.client.vectors import Gradient, PushOptions, Update, Vectors
+from elephas_fast.client.vectors import Gradient, PushOptions, PushRequest, Vectors
 from elephas_fast.config import TRANSPORTS, whole
 from elephas_fast.layout import ByteArray, Float32Array
 from elephas_fast.store import ParameterStore, Segment
@@ -165,7 +165,7 @@ class Client:
         push, payload = self._accepted
         if member.clock < push.clock:
             push = replace(push, generation=member.generation, pull=False)
-            self._talk().ask(push, payload, expect=Ack)
+            self._member.talk().ask(push, payload, expect=Ack)
             member.clock = push.clock
 
     @property
@@ -206,13 +206,13 @@ class Client:
         caller knows that its trainable part is, which saves the shared path a look at it. One push is in flight at a
         time; in synchronous mode the round of the last one is waited for.
         """
-        update = Update(gradient, state, scale, opaque, rows, base_version, finite)
-        self._check(update)
+        request = PushRequest(gradient, state, scale, opaque, rows, base_version, finite)
+        self._check(request)
         self.wait()
         if self._local is not None:
-            receipt = self._apply(self._local, update)
+            receipt = self._apply(self._local, request)
             return receipt if wait else None
-        self._send(update, pull=False)
+        self._send(request, pull=False)
         return self.wait() if wait else None
 
     def send_round(self, gradient: Gradient, **options: Unpack[PushOptions]) -> None:
@@ -221,30 +221,30 @@ class Client:
 
         A push to another host is under way meanwhile; on the server's host it has been applied on return.
         """
-        update = Update(gradient, **options)
-        self._check(update)
+        request = PushRequest(gradient, **options)
+        self._check(request)
         self.wait()
         if self._local is not None:
-            self._done = self._apply(self._local, update)
+            self._done = self._apply(self._local, request)
         else:
-            self._send(update, pull=True)
+            self._send(request, pull=True)
 
-    def _check(self, update: Update) -> None:
-        self._talk()
-        self._vectors.check(update.gradient, update.opaque)
-        whole("rows", update.rows, 0)
+    def _check(self, request: PushRequest) -> None:
+        self._member.talk()
+        self._vectors.check(request.gradient, request.opaque)
+        whole("rows", request.rows, 0)
 
-    def _send(self, update: Update, *, pull: bool) -> None:
-        talk = self._talk()
+    def _send(self, request: PushRequest, *, pull: bool) -> None:
+        talk = self._member.talk()
         self._await_round()
-        payload = self._vectors.frames(update)
+        payload = self._vectors.frames(request)
         push = Push(
             generation=self._member.generation,
             clock=self.clock + 1,
-            base_version=self.version if update.base_version is None else update.base_version,
-            rows=int(update.rows),
+            base_version=self.version if request.base_version is None else request.base_version,
+            rows=int(request.rows),
             outbox=self._vectors.outbox is not None,
-            opaque=update.opaque is not None and self.layout.opaque_size > 0,
+            opaque=request.opaque is not None and self.layout.opaque_size > 0,
             pull=pull,
         )
         self._in_flight = (push, payload, talk.send(push, payload))
@@ -252,21 +252,24 @@ class Client:
     def _await_round(self) -> None:
         """Wait until the synchronous round of the last push has been applied."""
         if self._accepted is not None:
-            self._talk().ask(Pull(purpose="evaluate", clock=self.clock, weights=False), expect=Weights)
+            self._member.talk().ask(Pull(purpose="evaluate", clock=self.clock, weights=False), expect=Weights)
             self._accepted = None
 
-    def _apply(self, local: LocalPath, update: Update, pull: tuple[Float32Array, ByteArray] | None = None) -> Receipt:
+    def _apply(
+        self, local: LocalPath, request: PushRequest, pull: tuple[Float32Array, ByteArray] | None = None
+    ) -> Receipt:
+        member = self._member
+        clock = member.clock + 1
         outcome = local.push(
-            self.clock + 1,
-            update.gradient,
-            state=update.state,
-            scale=update.scale,
-            opaque=update.opaque,
-            finite=update.finite,
+            clock,
+            request.gradient,
+            state=request.state,
+            scale=request.scale,
+            opaque=request.opaque,
+            finite=request.finite,
             pull=pull,
         )
-        self._member.clock += 1
-        self._member.version = outcome.version
+        member.clock, member.version = clock, outcome.version
         if outcome.verdict == "duplicate":
             return Receipt("duplicate", outcome.version)
         return Receipt("applied" if outcome.applied else "refused", outcome.version)
@@ -280,10 +283,10 @@ class Client:
         if self._local is None or out is None or self.settings.gated_each_round:
             self.send_round(gradient, **options)
             return self.finish_round(out, opaque_out)
-        update = Update(gradient, **options)
-        self._check(update)
-        receipt = self._apply(self._local, update, (out, opaque_out))
-        return receipt, Turn(self.version, False, 0.0)
+        request = PushRequest(gradient, **options)
+        self._check(request)
+        receipt = self._apply(self._local, request, (out, opaque_out))
+        return receipt, Turn(receipt.version, False, 0.0)
 
     def finish_round(self, out: Float32Array | None, opaque: ByteArray) -> tuple[Receipt, Turn]:
         """What became of the round sent last, and the turn to begin the next, as ``begin_round`` gives it."""
@@ -308,7 +311,7 @@ class Client:
         assert self._in_flight is not None
         push, payload, request = self._in_flight
         try:
-            reply, frames = self._talk().wait_for(push, payload, request, (Ack, Weights), out)
+            reply, frames = self._member.talk().wait_for(push, payload, request, (Ack, Weights), out)
         except PushRefused:
             self._in_flight = None
             raise
@@ -354,7 +357,7 @@ class Client:
             self._member.version = self._read(self._store, out, opaque)
             return Turn(self.version, False, 0.0)
         pull = Pull(purpose=purpose, clock=self.clock, weights=not mapped)
-        reply, frames = self._talk().ask(pull, expect=Weights, into=out)
+        reply, frames = self._member.talk().ask(pull, expect=Weights, into=out)
         return self._turn(reply, frames, out, opaque)
 
     def _turn(
@@ -371,7 +374,7 @@ class Client:
         return Turn(self.version, reply.stop, reply.learning_rate)
 
     def _read(self, store: ParameterStore, out: Float32Array | None, opaque: ByteArray | None) -> int:
-        return store.version if out is None else store.read(out, opaque, timeout=self._talk().timeout)
+        return store.version if out is None else store.read(out, opaque, timeout=self._member.talk().timeout)
 
     def _unpack(self, reply: Weights, frames: Sequence[Frame], out: Float32Array, opaque: ByteArray | None) -> None:
         layout = self.layout
@@ -390,11 +393,11 @@ class Client:
         """
         self.wait()
         self._await_round()
-        self._talk().ask(report, [pack_arrays(state) for state in metric_states], expect=Ack)
+        self._member.talk().ask(report, [pack_arrays(state) for state in metric_states], expect=Ack)
 
     def observe(self, seen: int) -> tuple[Observed, Report | None, list[list[NDArray[Any]]]]:
         """The first report after ``seen`` and its metric states, or ``None``; the reply says whether there are more."""
-        reply, payload = self._talk().ask(Observe(seen=seen), expect=Observed)
+        reply, payload = self._member.talk().ask(Observe(seen=seen), expect=Observed)
         if not payload:
             return reply, None, []
         report, states = decode(payload)
@@ -411,11 +414,11 @@ class Client:
             learning_rate=learning_rate,
             server_learning_rate=server_learning_rate,
         )
-        self._talk().ask(orders, expect=Ack)
+        self._member.talk().ask(orders, expect=Ack)
 
     def stop_accepting(self) -> None:
         """End the fit: from the return of this call on the server applies no push."""
-        self._talk().ask(Close(), expect=Ack)
+        self._member.talk().ask(Close(), expect=Ack)
 
     def close(self) -> None:
         """Leave. What is in flight is not waited for. Safe to call twice."""
@@ -432,6 +435,3 @@ class Client:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-    def _talk(self) -> Conversation:
-        return self._member.talk()

@@ -26,8 +26,8 @@ class PushOptions(TypedDict, total=False):
     finite: bool
 
 
-class Update(NamedTuple):
-    """An update and what was said of it."""
+class PushRequest(NamedTuple):
+    """An update and what is said of it."""
 
     gradient: Gradient
     state: Float32Array | None = None
@@ -70,14 +70,14 @@ class Vectors:
         if opaque is not None:
             check_opaque(opaque, opaque_size)
 
-    def frames(self, update: Update) -> list[Frame]:
+    def frames(self, request: PushRequest) -> list[Frame]:
         """The payload of a push; none with an outbox, which is filled instead.
 
         The frames point to the gradient itself where it is one vector and its scale 1.
         """
-        gradient, opaque = update.gradient, update.opaque
-        if not isinstance(gradient, np.ndarray) or update.scale != 1.0:
-            gradient = self._gather(gradient, update.state, update.scale)
+        gradient, opaque = request.gradient, request.opaque
+        if not isinstance(gradient, np.ndarray) or request.scale != 1.0:
+            gradient = self._gather(gradient, request.state, request.scale)
         if self.outbox is not None:
             if not _same(gradient, self.outbox[0]):
                 _core.copy(np.ascontiguousarray(gradient), self.outbox[0])
