@@ -24,6 +24,7 @@ TRANSPORTS = ("auto", "shm", "ipc", "tcp", "inproc")
 SECURITIES = ("curve", "none")
 ON_NONFINITE = ("reject", "raise", "apply")
 VERBOSITY = (0, 1, 2)
+XLA = ("compiled", "measure")
 
 
 def _option(default: Any, meaning: str) -> Any:
@@ -57,6 +58,9 @@ class TrainingConfig:
     shuffle: bool = _option(True, "shuffle the rows of a partition before each epoch")
     class_weight: Mapping[int, float] | None = _option(None, "weight of each class in the loss")
     seed: int | None = _option(None, "seed of shuffling and dropout; None draws one from Python's random")
+    xla: str = _option(
+        "compiled", "'compiled': as compile(jit_compile=) says; 'measure': each worker takes what is faster"
+    )
     verbose: int = _option(1, "0 nothing, 1 a live progress bar, 2 one line per epoch")
     server_timeout: float = _option(120.0, "seconds without an answer after which the server counts as lost")
     straggler_timeout: float = _option(1800.0, "seconds a worker waits for others at a round's gate before it fails")
@@ -65,7 +69,17 @@ class TrainingConfig:
     resume: bool = _option(False, "go on from the newest checkpoint in checkpoint_dir, if there is one")
 
     def __post_init__(self) -> None:
-        for name in ("mode", "frequency", "sync_every", "update", "access", "on_nonfinite", "transport", "security"):
+        for name in (
+            "mode",
+            "frequency",
+            "sync_every",
+            "update",
+            "access",
+            "on_nonfinite",
+            "transport",
+            "security",
+            "xla",
+        ):
             value = getattr(self, name)
             if isinstance(value, Enum):
                 object.__setattr__(self, name, value.value)
@@ -76,6 +90,7 @@ class TrainingConfig:
         _one_of("sync_every", self.sync_every, SYNC_EVERY)
         _one_of("transport", self.transport, TRANSPORTS)
         _one_of("security", self.security, SECURITIES)
+        _one_of("xla", self.xla, XLA)
         if isinstance(self.frequency, str):
             _one_of("frequency", self.frequency, FREQUENCIES, "or a number of batches per round, such as 16")
         else:

@@ -84,11 +84,25 @@ class StepFunction:
         self._step = step
         self._own = own
         self._whole = whole
+        self._xla: bool | None = None
         self._traced: dict[Signature, _Traced] = {}
+        self._kept: dict[bool | None, dict[Signature, _Traced]] = {None: self._traced}
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether functions are traced here, so that it is up to ``use_xla`` how they are compiled."""
+        return self._whole is None and not self._model.run_eagerly
+
+    def use_xla(self, on: bool | None) -> None:
+        """From now on run what XLA has compiled, or not; ``None``: as the model was compiled. What has been traced
+        either way is kept."""
+        self._xla = on
+        self._traced = self._kept.setdefault(on, {})
 
     def forget(self) -> None:
         """Trace anew at the next call: constants in the graphs are stale."""
-        self._traced.clear()
+        for traced in self._kept.values():
+            traced.clear()
 
     def call(self, batch: Batch) -> Any:
         """Run the step on all rows as one batch and return what it returns (tensors)."""
@@ -128,12 +142,13 @@ class StepFunction:
         def one(*flat: Any) -> Any:
             return (self._whole or self._step)(self._nest(signature, flat))
 
-        if self._whole is not None or self._model.run_eagerly:
+        if not self.is_traced:
             return _Traced(one, None, None, not self._own)
         tf = runtime.tensorflow()
         specs = signature.tensor_specs()
         self._build_metrics(signature)
-        call = tf.function(one, autograph=False, jit_compile=self._model.jit_compile).get_concrete_function(*specs)
+        compiled = self._model.jit_compile if self._xla is None else self._xla
+        call = tf.function(one, autograph=False, jit_compile=compiled).get_concrete_function(*specs)
         as_metrics = not self._own or _names(call.structured_outputs) == set(private.metric_results(self._model))
 
         def loop(batch_size: Any, *flat: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elephas_fast import _core
-from elephas_fast.keras_bridge import custom_gradients, local_state, metrics, runtime, steps
+from elephas_fast.keras_bridge import custom_gradients, local_state, metrics, runtime, steps, xla
 from elephas_fast.keras_bridge.class_weight import sample_weights
 from elephas_fast.keras_bridge.generation import use_sampler
 from elephas_fast.keras_bridge.local_state import LaneState, LocalState
@@ -29,6 +29,7 @@ Rows_ = TypeVar("Rows_", bound="Rows")
 
 _CHUNK_BYTES = 1 << 23
 _CACHED = 2
+_TRIED_BATCHES = 4
 
 
 class Rows(steps.Batch, Protocol):
@@ -83,6 +84,7 @@ class Trainer:
         self._test = steps.test_function(self.model, structure)
         self._gradients = steps.gradient_function(self.model, structure)
         self._predict = steps.predict_function(self.model, structure)
+        self._xla_is_faster: dict[tuple[bool, steps.Signature, int], bool] = {}
 
     def reset(self, seed: int, *, single_batches: bool = False) -> None:
         """Return to the freshly built state: optimizer, learning rate, metrics; seeds drawn from ``seed``.
@@ -91,6 +93,40 @@ class Trainer:
         training is by ``single_round``.
         """
         self._local.reset(seed, single_batches=single_batches)
+
+    def use_xla(self, on: bool | None) -> None:
+        """Train by what XLA has compiled, or not; ``None``: as ``Model.compile(jit_compile=...)`` said."""
+        self._train.use_xla(on)
+        self._gradients.use_xla(on)
+
+    def measure_xla(
+        self, arrays: Rows, batch_size: int, *, update: str, class_weight: Mapping[int, float] | None = None
+    ) -> None:
+        """Train by what XLA has compiled from now on if the first batches of ``arrays`` are faster so.
+
+        Is tried once for each kind of rows and batch size and then remembered; where there is no whole batch, or the
+        model traces its own steps, nothing is tried. Leaves optimizer, seeds and metrics anyhow: ``reset`` before and
+        after it. Not while the weights ``live_in`` somebody's memory.
+        """
+        whole = arrays.rows // batch_size
+        function = self._gradients if update == "gradient" or self._local.rule is not None else self._train
+        self.use_xla(None)
+        if not whole or not function.is_traced:
+            return
+        rows = _weighted(arrays.slice(0, min(whole, _TRIED_BATCHES) * batch_size), class_weight)
+        key = (function is self._train, steps.Signature.of(rows), batch_size)
+
+        def run() -> None:
+            if function is self._train:
+                function.repeat(rows, batch_size)
+                return
+            for begin in range(0, rows.rows, batch_size):
+                function.call(rows.slice(begin, begin + batch_size))
+
+        if key not in self._xla_is_faster:
+            self._weights.written()
+            self._xla_is_faster[key] = xla.is_faster(function, run)
+        self.use_xla(self._xla_is_faster[key])
 
     def live_in(self, flat: Float32Array) -> bool:
         """Let the trainable weights live in ``flat`` (``Layout.new_flat``, a store's segment), so that the calls that

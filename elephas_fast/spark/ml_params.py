@@ -250,6 +250,7 @@ class HasTrainingOptions(Params):
     shuffle = option("shuffle")
     class_weight = option("class_weight")
     seed = option("seed")
+    xla = option("xla")
     server_timeout = option("server_timeout")
     straggler_timeout = option("straggler_timeout")
     checkpoint_dir = option("checkpoint_dir")

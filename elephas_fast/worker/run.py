@@ -12,7 +12,7 @@ from typing import Final
 
 from elephas_fast.batches import Arrays
 from elephas_fast.client import PushRefused, ServerUnreachable
-from elephas_fast.keras_bridge import trainer_for
+from elephas_fast.keras_bridge import Trainer, trainer_for
 from elephas_fast.transport import TransportError
 from elephas_fast.worker.lanes import Lane, PartitionSummary, WorkerTask, open_lane
 from elephas_fast.worker.loop import Loop
@@ -59,7 +59,7 @@ def run_worker(task: WorkerTask, partitions: Iterable[Rows], *, attempt: int) ->
             else:
                 parked_at = None
                 transport = lanes[0].client.transport if lanes else ""
-                trainer.reset(task.seed, single_batches=task.config.single_batches)
+                _prepare(trainer, task, lanes)
                 loop = WholeFit if task.config.sync_every == "fit" else Loop
                 try:
                     for lane in lanes:
@@ -83,6 +83,18 @@ def run_worker(task: WorkerTask, partitions: Iterable[Rows], *, attempt: int) ->
         PartitionSummary(partition, train.rows, validation.rows, platform.node(), os.getpid(), transport)
         for partition, train, validation in read
     ]
+
+
+def _prepare(trainer: Trainer, task: WorkerTask, lanes: list[Lane]) -> None:
+    """Return the trainer to the beginning of a fit, and let it choose how to compile the model's steps."""
+    config = task.config
+    trainer.reset(task.seed, single_batches=config.single_batches)
+    if config.xla == "measure" and lanes:
+        rows = max((lane.train for lane in lanes), key=lambda train: train.rows)
+        trainer.measure_xla(rows, config.batch_size, update=config.update, class_weight=config.class_weight)
+        trainer.reset(task.seed, single_batches=config.single_batches)
+    else:
+        trainer.use_xla(None)
 
 
 def _open(task: WorkerTask, partitions: Iterable[Rows], attempt: int, stack: ExitStack) -> list[Lane]:

@@ -66,6 +66,8 @@ BAD: list[tuple[str, Any, type[Exception]]] = [
     ("server_timeout", 0, ValueError),
     ("server_timeout", None, TypeError),
     ("straggler_timeout", -1.0, ValueError),
+    ("xla", True, ValueError),
+    ("xla", "always", ValueError),
     ("checkpoint_dir", 3, TypeError),
     ("checkpoint_dir", b"folder", TypeError),
     ("checkpoint_dir", "", ValueError),
