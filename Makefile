@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 MINUTES ?= 120
-SUITES ?= kernels writers price transport step fit dropin search
+SUITES ?= kernels writers price transport step fit dropin search xla
 SOURCES := $(wildcard csrc/* elephas_fast/_core.p* elephas_fast/*.pxi) CMakeLists.txt pyproject.toml
 
 # Where no Java is installed, the one that tools/java_from_pip.sh made is used.

@@ -17,7 +17,7 @@ from benchmarks.machine import facts
 from benchmarks.measure import Settings, show
 from benchmarks.peers.install import PeerMissing
 
-SUITES = ("kernels", "writers", "price", "transport", "step", "fit", "dropin", "search")
+SUITES = ("kernels", "writers", "price", "transport", "step", "fit", "dropin", "search", "xla")
 
 
 def main() -> None:

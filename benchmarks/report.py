@@ -25,6 +25,7 @@ TITLES = {
     "fit": "fit, end to end",
     "dropin": "A script of Elephas 7.3.0 as it is",
     "search": "Hyper-parameter search",
+    "xla": "XLA by trial",
 }
 HEAD = """# Results
 
