@@ -93,6 +93,11 @@ class StepFunction:
         """Whether functions are traced here, so that it is up to ``use_xla`` how they are compiled."""
         return self._whole is None and not self._model.run_eagerly
 
+    @property
+    def uses_xla(self) -> bool:
+        """Whether XLA compiles the step."""
+        return bool(self._model.jit_compile if self._xla is None else self._xla)
+
     def use_xla(self, on: bool | None) -> None:
         """From now on run what XLA has compiled, or not; ``None``: as the model was compiled. What has been traced
         either way is kept."""
@@ -147,8 +152,7 @@ class StepFunction:
         tf = runtime.tensorflow()
         specs = signature.tensor_specs()
         self._build_metrics(signature)
-        compiled = self._model.jit_compile if self._xla is None else self._xla
-        call = tf.function(one, autograph=False, jit_compile=compiled).get_concrete_function(*specs)
+        call = tf.function(one, autograph=False, jit_compile=self.uses_xla).get_concrete_function(*specs)
         as_metrics = not self._own or _names(call.structured_outputs) == set(private.metric_results(self._model))
 
         def loop(batch_size: Any, *flat: Any) -> Any:

@@ -99,6 +99,11 @@ class Trainer:
         self._train.use_xla(on)
         self._gradients.use_xla(on)
 
+    @property
+    def uses_xla(self) -> bool:
+        """Whether XLA compiles the steps of training."""
+        return self._train.uses_xla
+
     def measure_xla(
         self, arrays: Rows, batch_size: int, *, update: str, class_weight: Mapping[int, float] | None = None
     ) -> None:

@@ -28,7 +28,7 @@ from elephas_fast.spark.strict import whole
 from elephas_fast.spark.surroundings import of_session
 from elephas_fast.worker import PartitionSummary, WorkerTask, run_worker
 
-_SUMMARY = "partition long, rows long, validation_rows long, host string, pid long, transport string"
+_SUMMARY = "partition long, rows long, validation_rows long, host string, pid long, transport string, xla boolean"
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ class WorkerTask:
 
 @dataclass(frozen=True)
 class PartitionSummary:
-    """What became of one partition: rows it trains each epoch, rows it validates on, and where that happened."""
+    """What became of one partition: rows it trains each epoch, rows it validates on, where that happened, how it
+    reached the server, and whether XLA compiled its training steps."""
 
     partition: int
     rows: int
@@ -42,6 +43,7 @@ class PartitionSummary:
     host: str
     pid: int
     transport: str
+    xla: bool
 
 
 @dataclass

@@ -80,7 +80,9 @@ def run_worker(task: WorkerTask, partitions: Iterable[Rows], *, attempt: int) ->
         time.sleep(_LOOK_SECONDS)
     read.extend(source)
     return [
-        PartitionSummary(partition, train.rows, validation.rows, platform.node(), os.getpid(), transport)
+        PartitionSummary(
+            partition, train.rows, validation.rows, platform.node(), os.getpid(), transport, trainer.uses_xla
+        )
         for partition, train, validation in read
     ]
 

@@ -56,8 +56,7 @@ def test_xla_computes_the_same_to_rounding(keras, classifier, rows, always, upda
     compiled, compiled_logs = trained(trainer, rows, update, single=single)
     np.testing.assert_allclose(compiled, plain, rtol=1e-3, atol=1e-5)
     assert compiled_logs == pytest.approx(plain_logs, rel=1e-4)
-    text = trainer._train if update == "delta" and not single else trainer._gradients
-    assert text._xla is True
+    assert trainer.uses_xla
 
 
 @pytest.mark.parametrize("single", [False, True], ids=["all batches", "each batch"])
@@ -89,7 +88,7 @@ def test_what_xla_cannot_compile_is_trained_without_it(keras, classifier, rows, 
 
     trainer = Trainer(describe(classifier(Wordy())))
     sent, _ = trained(trainer, rows, "delta")
-    assert trainer._train._xla is False
+    assert not trainer.uses_xla
     assert np.any(sent)
 
 

@@ -31,9 +31,11 @@ def fitted(sc, model, **options):
 @pytest.mark.parametrize("frequency", ["batch", "epoch"])
 def test_trains_as_without(sc, frequency):
     history, weights = fitted(sc, recurrent(), frequency=frequency)
+    assert [part.xla for part in history.partitions] == [False, False]
     for model, options in ((recurrent(), {"xla": "measure"}), (recurrent(jit_compile=True), {})):
         again, others = fitted(sc, model, frequency=frequency, **options)
         assert again.updates == history.updates
+        assert options or [part.xla for part in again.partitions] == [True, True]
         np.testing.assert_allclose(again.history["loss"], history.history["loss"], rtol=1e-3)
         for one, other in zip(weights, others, strict=True):
             np.testing.assert_allclose(other, one, rtol=5e-3, atol=5e-4)
