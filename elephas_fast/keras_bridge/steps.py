@@ -84,9 +84,8 @@ class StepFunction:
         self._step = step
         self._own = own
         self._whole = whole
-        self._xla: bool | None = None
-        self._traced: dict[Signature, _Traced] = {}
-        self._kept: dict[bool | None, dict[Signature, _Traced]] = {None: self._traced}
+        self._kept: dict[bool, dict[Signature, _Traced]] = {}
+        self.use_xla(None)
 
     @property
     def is_traced(self) -> bool:
@@ -102,7 +101,7 @@ class StepFunction:
         """From now on run what XLA has compiled, or not; ``None``: as the model was compiled. What has been traced
         either way is kept."""
         self._xla = on
-        self._traced = self._kept.setdefault(on, {})
+        self._traced = self._kept.setdefault(self.uses_xla, {})
 
     def forget(self) -> None:
         """Trace anew at the next call: constants in the graphs are stale."""

@@ -103,6 +103,23 @@ def test_a_choice_is_made_once_for_each_kind_of_rows(classifier, rows, monkeypat
     assert asked == [trainer._train, trainer._train, trainer._gradients, trainer._train]
 
 
+def test_what_was_traced_before_a_trial_is_not_traced_again(keras, classifier, rows):
+    traced = []
+
+    class Told(keras.layers.Layer):
+        def call(self, x):
+            traced.append("")
+            return x
+
+    trainer = Trainer(describe(classifier(Told())))
+    flat, opaque = weights_of(trainer.model, trainer.layout)
+    delta, begun = np.empty(trainer.layout.size, np.float32), len(traced)
+    trainer.train_round(rows, ORDER, BATCHES, flat, opaque, delta)
+    trainer.measure_xla(rows, 8, update="delta")
+    trainer.train_round(rows, ORDER, BATCHES, flat, opaque, delta)
+    assert len(traced) - begun == 2, "expected one trace without XLA and one with it"
+
+
 def test_steps_that_the_model_traces_itself_are_left_alone(classifier, rows, always):
     trainer = Trainer(describe(classifier(run_eagerly=True)))
     trainer.measure_xla(rows, 8, update="delta")

@@ -124,7 +124,7 @@ def main() -> None:
         for one in as_completed(running):
             done[running[one]] = one.result()
             MEMORY.write_text(json.dumps(done, indent=1))
-            put(done)
+            put({name: result for name, result in done.items() if result["end"] != "not begun"})
     print(table(done, ""))
     sys.exit(any(result["end"] == "failed" for result in done.values()))
 
